@@ -1,0 +1,3 @@
+//! The `tf` command.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The agent of one machine: it runs containers for its location.
+
+pub mod engine;

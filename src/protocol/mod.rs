@@ -1,0 +1,8 @@
+//! The client protocol: what is said between clients, locations and nodes, and how it looks on the wire.
+//!
+//! Nothing here opens a socket, asks for the time or starts a task; time is an argument where it matters. `link` carries
+//! this protocol over real connections.
+
+pub mod container;
+pub mod image;
+pub mod messages;

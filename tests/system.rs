@@ -1,0 +1,2 @@
+//! Tests on the real machine: root, namespaces, Docker. Each says what it needs and skips without it; with `CI=true`
+//! nothing may skip.
