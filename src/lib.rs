@@ -4,6 +4,8 @@
 
 pub mod ids;
 pub mod image;
+pub mod keys;
+pub mod link;
 pub mod node;
 pub mod progress;
 pub mod protocol;

@@ -4,5 +4,6 @@
 //! this protocol over real connections.
 
 pub mod container;
+pub mod handshake;
 pub mod image;
 pub mod messages;
