@@ -4,11 +4,14 @@
 //! message means.
 
 mod accept;
+mod answer;
 mod call;
 mod connect;
 mod error;
+mod splice;
 mod stream;
 mod transport;
+mod value;
 
 use std::time::Instant;
 
@@ -19,11 +22,14 @@ use crate::keys::PublicKey;
 use crate::protocol::messages::{Call, Notice};
 
 pub use accept::{AcceptOptions, Accepted, Acceptor, Applicant, Session};
+pub use answer::answer;
 pub use call::{Malformed, PendingCall, PendingNotice, Reply};
 pub use connect::{ConnectOptions, connect};
 pub use error::{CallError, CloseReason, Closed, ConnectError, HandshakeError};
+pub use splice::splice;
 pub use stream::{ByteStream, OpenedStream};
 pub use transport::{Dial, Listen, MemoryDial, MemoryListener, TcpDial, Transport, memory};
+pub use value::{read_value, write_value};
 
 /// A handle of a living link; clones are handles of the same one.
 ///

@@ -1,0 +1,219 @@
+//! The server that clients and nodes connect to: sessions, images, placement.
+//!
+//! ```text
+//! client ══ link ══▶ session ──▶ broker ◀── agent ◀══ link ══ node
+//!                       │           │
+//!                     upload ──▶ images ──▶ layers (files), db (SQLite)
+//! ```
+//!
+//! A location trusts neither its clients nor its nodes: a client reaches only what its session owns and layers that its
+//! user has shown to possess, a node only layers of containers that were placed on it.
+
+mod agent;
+mod broker;
+mod db;
+mod images;
+pub mod layers;
+mod session;
+mod upload;
+
+use std::collections::HashMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use db::DbError;
+
+use crate::ids::UserId;
+use crate::keys::{PublicKey, SecretKey};
+use crate::link::{AcceptOptions, Accepted, Acceptor, Applicant, Link, Listen, Transport};
+use crate::protocol::handshake::Role;
+use broker::Broker;
+use db::Db;
+use images::Images;
+use layers::Store;
+
+/// Who may connect, and as what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Principal {
+    /// A client that acts for this user.
+    User(UserId),
+    /// A node.
+    Node,
+}
+
+/// What a location needs to know at its start.
+pub struct Options {
+    /// Directory of its state, made if missing.
+    pub state: PathBuf,
+    /// Its secret key, whose public half clients and nodes know.
+    pub identity: SecretKey,
+    /// The keys that may connect.
+    pub principals: HashMap<PublicKey, Principal>,
+}
+
+/// A location.
+pub struct Server {
+    acceptor: Acceptor,
+    principals: HashMap<PublicKey, Principal>,
+    broker: Broker,
+}
+
+/// Why a location cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Its state directory cannot be used.
+    #[error("cannot use the state directory {path}")]
+    State {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// Its database cannot be used.
+    #[error("cannot use the database in {path}")]
+    Database {
+        /// The directory it is in.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: DbError,
+    },
+}
+
+impl Server {
+    /// Opens a location on its state directory.
+    ///
+    /// # Errors
+    ///
+    /// When the directory or what is in it cannot be used.
+    pub fn open(options: Options) -> Result<Self, OpenError> {
+        let Options { state, identity, principals } = options;
+        let directory = state.join("location");
+        let state_error = |source| OpenError::State { path: directory.clone(), source };
+        make_private(&directory).map_err(state_error)?;
+        let layers = Store::open(&directory.join("layers")).map_err(state_error)?;
+        let db = Db::open(&directory.join("location.db"))
+            .map_err(|source| OpenError::Database { path: directory.clone(), source })?;
+        Ok(Self {
+            acceptor: Acceptor::new(identity, AcceptOptions::default()),
+            principals: principals,
+            broker: Broker::new(Images::new(db, layers)),
+        })
+    }
+
+    /// How many nodes are connected, now and from now on.
+    #[must_use]
+    pub fn node_count(&self) -> watch::Receiver<usize> {
+        self.broker.node_count()
+    }
+
+    /// Serves all who connect until `shutdown` is cancelled, then ends their sessions and frees what they own.
+    ///
+    /// # Errors
+    ///
+    /// When the listener fails for good.
+    pub async fn serve(self, mut listener: impl Listen, shutdown: CancellationToken) -> io::Result<()> {
+        let host = Arc::new(Host {
+            acceptor: self.acceptor,
+            principals: self.principals,
+            broker: self.broker,
+            sessions: TaskTracker::new(),
+            shutdown: shutdown.clone(),
+            nodes_shutdown: CancellationToken::new(),
+        });
+        let mut connections = JoinSet::new();
+        let result = loop {
+            tokio::select! {
+                () = shutdown.cancelled() => break Ok(()),
+                accepted = listener.accept() => match accepted {
+                    Ok(transport) => {
+                        let host = Arc::clone(&host);
+                        connections.spawn(async move { host.serve(transport).await });
+                    }
+                    Err(error) => break Err(error),
+                },
+                Some(_) = connections.join_next() => {}
+            }
+        };
+        // Sessions first: what they own is freed on the nodes, which must still be there for it.
+        shutdown.cancel();
+        host.sessions.close();
+        host.sessions.wait().await;
+        host.nodes_shutdown.cancel();
+        while connections.join_next().await.is_some() {}
+        result
+    }
+}
+
+/// What every connection needs.
+struct Host {
+    acceptor: Acceptor,
+    principals: HashMap<PublicKey, Principal>,
+    broker: Broker,
+    /// Sessions of clients that are being served.
+    sessions: TaskTracker,
+    /// Ends sessions of clients.
+    shutdown: CancellationToken,
+    /// Ends links to nodes.
+    nodes_shutdown: CancellationToken,
+}
+
+impl Host {
+    /// Finds out who has connected, and serves them.
+    async fn serve(&self, transport: Box<dyn Transport>) {
+        let handshake = self.acceptor.handshake(transport, async |applicant: &Applicant| self.admit(applicant));
+        let accepted = tokio::select! {
+            () = self.shutdown.cancelled() => return,
+            accepted = handshake => accepted,
+        };
+        let session = match accepted {
+            Ok(Accepted::New(session)) => session,
+            Ok(Accepted::Resumed) => return,
+            Err(error) => return tracing::debug!("a connection was dropped: {error}"),
+        };
+        let (link, incoming, broker) = (session.link, session.incoming, self.broker.clone());
+        match session.admission {
+            Principal::User(user) => {
+                let closing = close_on(&self.shutdown, &link);
+                let serving = self.sessions.track_future(session::serve(link.clone(), incoming, broker, user));
+                tokio::join!(serving, closing);
+            }
+            Principal::Node => {
+                let closing = close_on(&self.nodes_shutdown, &link);
+                tokio::join!(agent::serve(link.clone(), incoming, broker), closing);
+            }
+        }
+    }
+
+    fn admit(&self, applicant: &Applicant) -> Option<Principal> {
+        let principal = self.principals.get(&applicant.key)?;
+        match (principal, applicant.role) {
+            (Principal::User(_), Role::Client) | (Principal::Node, Role::Node) => Some(principal.clone()),
+            _ => None,
+        }
+    }
+}
+
+/// Closes the link when asked to; ends when the link has ended for whatever reason.
+async fn close_on(shutdown: &CancellationToken, link: &Link) {
+    tokio::select! {
+        () = shutdown.cancelled() => link.close().await,
+        _ = link.closed() => {}
+    }
+}
+
+/// Makes a directory that only its owner can look into.
+fn make_private(directory: &std::path::Path) -> io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(directory)
+}
