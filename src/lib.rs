@@ -4,6 +4,7 @@
 
 pub mod ids;
 pub mod image;
+pub mod link;
 pub mod node;
 pub mod progress;
 pub mod protocol;

@@ -1,0 +1,3 @@
+//! The protocol over real connections.
+
+pub mod chunks;
