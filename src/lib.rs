@@ -5,6 +5,7 @@
 pub mod ids;
 pub mod image;
 pub mod link;
+pub mod location;
 pub mod node;
 pub mod progress;
 pub mod protocol;

@@ -282,7 +282,7 @@ mod tests {
 
     #[test]
     fn a_header_is_two_little_endian_numbers() {
-        let chunk = encoded(&[7; 0x01_0203]);
+        let chunk = encoded(&vec![7; 0x01_0203]);
         let frame = u32::try_from(chunk.len() - HEADER_LENGTH).expect("a small number");
         assert_eq!(chunk[..4], frame.to_le_bytes());
         assert_eq!(chunk[4..8], [0x03, 0x02, 0x01, 0x00]);

@@ -1,0 +1,3 @@
+//! The server that clients connect to.
+
+pub mod layers;
