@@ -6,6 +6,7 @@
 mod accept;
 mod answer;
 mod call;
+pub mod chunks;
 mod connect;
 mod error;
 mod splice;
