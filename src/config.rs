@@ -29,7 +29,11 @@ impl Config {
     ///
     /// When a path is needed that neither its variable nor the user's home directory gives.
     pub fn from_env() -> Result<Self, ConfigError> {
-        let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let variable = |name: &str| {
+            std::env::var_os(name)
+                .filter(|value| !value.is_empty())
+                .map(PathBuf::from)
+        };
         let home = variable("TF_HOME")
             .or_else(|| dirs::home_dir().map(|home| home.join(".20ft")))
             .ok_or(ConfigError::NoHome("TF_HOME"))?;

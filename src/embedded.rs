@@ -37,14 +37,26 @@ struct Embedded {
 ///
 /// When the state directory cannot be used.
 pub async fn start(state: &Path, engine: Option<Arc<dyn Engine>>) -> Result<Dialler, Error> {
-    let failed = |error: Box<dyn std::error::Error + Send + Sync>| Error::Embedded(std::io::Error::other(error));
-    let (location_key, client_key, node_key) = (SecretKey::generate(), SecretKey::generate(), SecretKey::generate());
+    let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
+        Error::Embedded(std::io::Error::other(error))
+    };
+    let (location_key, client_key, node_key) = (
+        SecretKey::generate(),
+        SecretKey::generate(),
+        SecretKey::generate(),
+    );
     let user: UserId = USER.parse().expect("the user's id is well formed");
-    let principals =
-        HashMap::from([(client_key.public(), Principal::User(user)), (node_key.public(), Principal::Node)]);
+    let principals = HashMap::from([
+        (client_key.public(), Principal::User(user)),
+        (node_key.public(), Principal::Node),
+    ]);
     let location = location_key.public();
-    let server = Server::open(Options { state: state.to_owned(), identity: location_key, principals })
-        .map_err(|error| failed(error.into()))?;
+    let server = Server::open(Options {
+        state: state.to_owned(),
+        identity: location_key,
+        principals,
+    })
+    .map_err(|error| failed(error.into()))?;
     let (dial, listener) = memory();
     let shutdown = CancellationToken::new();
     let mut nodes = server.node_count();
@@ -68,13 +80,23 @@ pub async fn start(state: &Path, engine: Option<Arc<dyn Engine>>) -> Result<Dial
         dial: Arc::<MemoryDial>::new(dial),
         identity: client_key,
         location,
-        host: Some(Box::new(Embedded { shutdown, server, agent })),
+        host: Some(Box::new(Embedded {
+            shutdown,
+            server,
+            agent,
+        })),
     })
 }
 
 fn options(identity: SecretKey, location: crate::keys::PublicKey, role: Role) -> ConnectOptions {
     let agent = concat!("tfnz/", env!("CARGO_PKG_VERSION")).to_owned();
-    ConnectOptions { identity, location, role, agent, token: None }
+    ConnectOptions {
+        identity,
+        location,
+        role,
+        agent,
+        token: None,
+    }
 }
 
 impl Host for Embedded {

@@ -16,5 +16,7 @@ pub async fn splice(
     mut a: impl AsyncRead + AsyncWrite + Unpin,
     mut b: impl AsyncRead + AsyncWrite + Unpin,
 ) -> io::Result<()> {
-    copy_bidirectional_with_sizes(&mut a, &mut b, BUFFER, BUFFER).await.map(drop)
+    copy_bidirectional_with_sizes(&mut a, &mut b, BUFFER, BUFFER)
+        .await
+        .map(drop)
 }

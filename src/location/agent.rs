@@ -49,7 +49,10 @@ async fn introduction(incoming: &mut Incoming) -> Option<NodeInfo> {
         if let Inbound::Notice(notice) = inbound
             && notice.kind() == Capacity::KIND
         {
-            return notice.decode::<Capacity>().ok().map(|capacity| capacity.node);
+            return notice
+                .decode::<Capacity>()
+                .ok()
+                .map(|capacity| capacity.node);
         }
     }
     None
@@ -67,17 +70,39 @@ fn report(notice: PendingNotice, node: &NodeId, link: &Link, broker: &Broker) {
         }
         ContainerEnded::KIND => {
             if let Ok(ContainerEnded { container, exit }) = notice.decode() {
-                broker.from_node(node, &container, Event::ContainerEnded(container.clone(), exit));
+                broker.from_node(
+                    node,
+                    &container,
+                    Event::ContainerEnded(container.clone(), exit),
+                );
             }
         }
         ProcessEnded::KIND => {
-            if let Ok(ProcessEnded { container, process, exit }) = notice.decode() {
-                broker.from_node(node, &container, Event::ProcessEnded(container.clone(), process, exit));
+            if let Ok(ProcessEnded {
+                container,
+                process,
+                exit,
+            }) = notice.decode()
+            {
+                broker.from_node(
+                    node,
+                    &container,
+                    Event::ProcessEnded(container.clone(), process, exit),
+                );
             }
         }
         UnpackProgress::KIND => {
-            if let Ok(UnpackProgress { container, layer, done }) = notice.decode() {
-                broker.from_node(node, &container, Event::UnpackProgress(container.clone(), layer, done));
+            if let Ok(UnpackProgress {
+                container,
+                layer,
+                done,
+            }) = notice.decode()
+            {
+                broker.from_node(
+                    node,
+                    &container,
+                    Event::UnpackProgress(container.clone(), layer, done),
+                );
             }
         }
         other => tracing::debug!("node {node} sent an unknown notice {other}"),
@@ -86,16 +111,24 @@ fn report(notice: PendingNotice, node: &NodeId, link: &Link, broker: &Broker) {
 
 /// Sends a node a layer that one of its containers needs. Whatever fails resets the stream, by dropping it.
 async fn send_layer(opened: OpenedStream, node: &NodeId, broker: &Broker) {
-    let Ok((StreamHeader::Fetch { layer }, mut stream)) = opened.accept() else { return };
+    let Ok((StreamHeader::Fetch { layer }, mut stream)) = opened.accept() else {
+        return;
+    };
     if !broker.node_needs(node, &layer) {
-        return tracing::warn!("node {node} asked for layer {}, which none of its containers has", layer.short());
+        return tracing::warn!(
+            "node {node} asked for layer {}, which none of its containers has",
+            layer.short()
+        );
     }
     let sent = async {
-        let mut content = broker.images().layers().open(&layer).await?;
-        tokio::io::copy(&mut content, &mut stream).await?;
+        let mut content = broker.images().layers().open_layer(&layer)?;
+        tokio::io::copy_buf(&mut content, &mut stream).await?;
         stream.shutdown().await
     };
     if let Err(error) = sent.await {
-        tracing::warn!("layer {} was not sent to node {node}: {error}", layer.short());
+        tracing::warn!(
+            "layer {} was not sent to node {node}: {error}",
+            layer.short()
+        );
     }
 }

@@ -80,7 +80,11 @@ pub(crate) struct Session {
 
 impl Broker {
     pub(crate) fn new(images: Images) -> Self {
-        Self { images, tables: Arc::default(), node_count: watch::Sender::new(0) }
+        Self {
+            images,
+            tables: Arc::default(),
+            node_count: watch::Sender::new(0),
+        }
     }
 
     pub(crate) fn images(&self) -> &Images {
@@ -96,13 +100,26 @@ impl Broker {
         let (events, receiver) = mpsc::channel(EVENT_BACKLOG);
         let id = SessionId::random();
         self.tables().sessions.insert(id.clone(), events);
-        (Session { id, user, broker: self.clone() }, receiver)
+        (
+            Session {
+                id,
+                user,
+                broker: self.clone(),
+            },
+            receiver,
+        )
     }
 
     /// A node has said what it is, for the first time or again.
     pub(crate) fn node_changed(&self, link: &Link, info: NodeInfo) {
         let mut tables = self.tables();
-        tables.nodes.insert(info.id.clone(), Node { link: link.clone(), info: info.clone() });
+        tables.nodes.insert(
+            info.id.clone(),
+            Node {
+                link: link.clone(),
+                info: info.clone(),
+            },
+        );
         tables.broadcast(&Event::NodeChanged(info));
         self.node_count.send_replace(tables.nodes.len());
     }
@@ -116,11 +133,19 @@ impl Broker {
     pub(crate) fn node_left(&self, id: &NodeId) {
         let mut tables = self.tables();
         tables.nodes.remove(id);
-        let lost: Vec<ContainerId> =
-            tables.containers.iter().filter(|(_, placement)| placement.node == *id).map(|(id, _)| id.clone()).collect();
+        let lost: Vec<ContainerId> = tables
+            .containers
+            .iter()
+            .filter(|(_, placement)| placement.node == *id)
+            .map(|(id, _)| id.clone())
+            .collect();
         for container in lost {
             let exit = Exit::Lost("its node has gone".to_owned());
-            tables.notify_owner(id, &container, Event::ContainerEnded(container.clone(), exit));
+            tables.notify_owner(
+                id,
+                &container,
+                Event::ContainerEnded(container.clone(), exit),
+            );
             tables.containers.remove(&container);
         }
         tables.broadcast(&Event::NodeLeft(id.clone()));
@@ -134,22 +159,40 @@ impl Broker {
 
     /// Whether a container that was placed on the node is made of this layer: the layers that a node may fetch.
     pub(crate) fn node_needs(&self, node: &NodeId, layer: &Digest) -> bool {
-        self.tables().containers.values().any(|placement| placement.node == *node && placement.layers.contains(layer))
+        self.tables()
+            .containers
+            .values()
+            .any(|placement| placement.node == *node && placement.layers.contains(layer))
     }
 
     /// All nodes, the one with most room first.
     pub(crate) fn ranked_nodes(&self) -> Vec<NodeInfo> {
-        let mut nodes: Vec<NodeInfo> = self.tables().nodes.values().map(|node| node.info.clone()).collect();
+        let mut nodes: Vec<NodeInfo> = self
+            .tables()
+            .nodes
+            .values()
+            .map(|node| node.info.clone())
+            .collect();
         nodes.sort_by(|a, b| room(b).total_cmp(&room(a)).then_with(|| a.id.cmp(&b.id)));
         nodes
     }
 
     /// Tells all nodes to forget layers.
     pub(crate) async fn drop_layers(&self, layers: Vec<Digest>) {
-        let links: Vec<Link> = self.tables().nodes.values().map(|node| node.link.clone()).collect();
+        let links: Vec<Link> = self
+            .tables()
+            .nodes
+            .values()
+            .map(|node| node.link.clone())
+            .collect();
         for link in links {
             // A node that cannot be told now frees the space when it starts again or runs short of it.
-            if let Err(error) = link.call(&DropLayers { layers: layers.clone() }).await {
+            if let Err(error) = link
+                .call(&DropLayers {
+                    layers: layers.clone(),
+                })
+                .await
+            {
                 tracing::warn!("a node keeps layers that were removed: {error}");
             }
         }
@@ -158,16 +201,27 @@ impl Broker {
 
 /// How much room a node has: the free share of its processors and of its memory together, from 0 to 2.
 fn room(node: &NodeInfo) -> f64 {
-    let share = |free: f64, all: f64| if all > 0.0 { (free / all).clamp(0.0, 1.0) } else { 0.0 };
+    let share = |free: f64, all: f64| {
+        if all > 0.0 {
+            (free / all).clamp(0.0, 1.0)
+        } else {
+            0.0
+        }
+    };
     let cpus = f64::from(node.cpus);
-    #[expect(clippy::cast_precision_loss, reason = "a ranking needs no single bytes")]
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a ranking needs no single bytes"
+    )]
     let memory = share(node.memory_free as f64, node.memory as f64);
     share(cpus - f64::from(node.load), cpus) + memory
 }
 
 impl Tables {
     fn send(&mut self, session: &SessionId, event: Event) {
-        let Some(events) = self.sessions.get(session) else { return };
+        let Some(events) = self.sessions.get(session) else {
+            return;
+        };
         // Progress is worth nothing to somebody who is behind; everything else must arrive or end the session.
         let dispensable = matches!(event, Event::UnpackProgress(..) | Event::NodeChanged(_));
         if dispensable && events.capacity() < EVENT_BACKLOG / 2 {
@@ -185,7 +239,11 @@ impl Tables {
     }
 
     fn notify_owner(&mut self, node: &NodeId, container: &ContainerId, event: Event) {
-        if let Some(placement) = self.containers.get(container).filter(|placement| placement.node == *node) {
+        if let Some(placement) = self
+            .containers
+            .get(container)
+            .filter(|placement| placement.node == *node)
+        {
             let session = placement.session.clone();
             self.send(&session, event);
         }
@@ -212,7 +270,16 @@ impl Session {
         let (image, held) = self.broker.images.take(&self.user, image).await?;
         let layers = image.layers.iter().map(|layer| layer.digest).collect();
         let (node, link) = self.place(&container, node, layers, held)?;
-        match call_node(&link, &Create { container: container.clone(), image, spec }).await {
+        match call_node(
+            &link,
+            &Create {
+                container: container.clone(),
+                image,
+                spec,
+            },
+        )
+        .await
+        {
             Ok(started) => Ok(Spawned { node, started }),
             Err(fault) => {
                 self.broker.tables().containers.remove(&container);
@@ -232,14 +299,29 @@ impl Session {
         let none = || Fault::new(FaultCode::NoNode, "the location has no such node");
         let node = match node {
             Some(node) => node,
-            None => self.broker.ranked_nodes().into_iter().next().ok_or_else(none)?.id,
+            None => {
+                self.broker
+                    .ranked_nodes()
+                    .into_iter()
+                    .next()
+                    .ok_or_else(none)?
+                    .id
+            }
         };
         let mut tables = self.broker.tables();
         let link = tables.nodes.get(&node).ok_or_else(none)?.link.clone();
         if tables.containers.contains_key(container) {
-            return Err(Fault::new(FaultCode::Malformed, format!("there is a container {container} already")));
+            return Err(Fault::new(
+                FaultCode::Malformed,
+                format!("there is a container {container} already"),
+            ));
         }
-        let placement = Placement { session: self.id.clone(), node: node.clone(), layers, _held: held };
+        let placement = Placement {
+            session: self.id.clone(),
+            node: node.clone(),
+            layers,
+            _held: held,
+        };
         tables.containers.insert(container.clone(), placement);
         Ok((node, link))
     }
@@ -253,13 +335,24 @@ impl Session {
             .filter(|placement| placement.session == self.id)
             .and_then(|placement| tables.nodes.get(&placement.node))
             .map(|node| node.link.clone())
-            .ok_or_else(|| Fault::new(FaultCode::NotFound, format!("there is no container {container}")))
+            .ok_or_else(|| {
+                Fault::new(
+                    FaultCode::NotFound,
+                    format!("there is no container {container}"),
+                )
+            })
     }
 
     /// Destroys a container of this session.
     pub(crate) async fn destroy(&self, container: ContainerId) -> Result<(), Fault> {
         let node = self.node_of(&container)?;
-        call_node(&node, &Destroy { container: container.clone() }).await?;
+        call_node(
+            &node,
+            &Destroy {
+                container: container.clone(),
+            },
+        )
+        .await?;
         self.broker.tables().containers.remove(&container);
         Ok(())
     }
@@ -278,8 +371,15 @@ impl Session {
                 .collect();
             for (container, node) in owned {
                 if let Some(node) = tables.nodes.get(&node) {
-                    let (link, message) = (node.link.clone(), Destroy { container: container.clone() });
-                    destroying.spawn(async move { (message.container.clone(), call_node(&link, &message).await) });
+                    let (link, message) = (
+                        node.link.clone(),
+                        Destroy {
+                            container: container.clone(),
+                        },
+                    );
+                    destroying.spawn(async move {
+                        (message.container.clone(), call_node(&link, &message).await)
+                    });
                 } else {
                     tables.containers.remove(&container);
                 }
@@ -287,7 +387,9 @@ impl Session {
         }
         let all = async {
             while let Some(destroyed) = destroying.join_next().await {
-                let Ok((container, result)) = destroyed else { continue };
+                let Ok((container, result)) = destroyed else {
+                    continue;
+                };
                 if let Err(fault) = result {
                     tracing::warn!("container {container} of a session that has ended: {fault}");
                 }
@@ -295,7 +397,9 @@ impl Session {
             }
         };
         if tokio::time::timeout(DESTROY_TIMEOUT, all).await.is_err() {
-            tracing::warn!("a node takes longer than {DESTROY_TIMEOUT:?} to destroy the containers of a session");
+            tracing::warn!(
+                "a node takes longer than {DESTROY_TIMEOUT:?} to destroy the containers of a session"
+            );
         }
     }
 }
@@ -305,5 +409,10 @@ pub(crate) async fn call_node<C: Call>(node: &Link, call: &C) -> Result<C::Reply
     node.call(call).await.map_err(|error| match error {
         CallError::Fault(fault) => fault,
         CallError::Closed(_) => Fault::new(FaultCode::NoNode, "the container's node has gone"),
+        CallError::TooLong(_) => Fault::new(FaultCode::LimitReached, error.to_string()),
+        CallError::Malformed(_) => Fault::new(
+            FaultCode::Internal,
+            format!("the container's node: {error}"),
+        ),
     })
 }

@@ -55,7 +55,9 @@ pub enum DbError {
     #[error("database: {0}")]
     Sqlite(#[from] rusqlite::Error),
     /// It was written by a newer version of this program.
-    #[error("database: schema version {found} is newer than this program's {known}: use the newer program")]
+    #[error(
+        "database: schema version {found} is newer than this program's {known}: use the newer program"
+    )]
     TooNew {
         /// Version of the file.
         found: usize,
@@ -69,13 +71,13 @@ pub enum DbError {
 
 /// The database. Clones share one connection.
 #[derive(Clone)]
-pub struct Db {
+pub(super) struct Db {
     connection: Arc<Mutex<Connection>>,
 }
 
 /// An image as the database has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ImageRow {
+pub(super) struct ImageRow {
     /// The image.
     pub description: Description,
     /// Names it is found under.
@@ -92,7 +94,7 @@ impl Db {
     /// # Errors
     ///
     /// When the file cannot be opened or written, or is newer than this program.
-    pub fn open(path: &Path) -> Result<Self, DbError> {
+    pub(super) fn open(path: &Path) -> Result<Self, DbError> {
         let mut connection = Connection::open(path)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
         // A power cut may lose the last writes, never the database: all it holds can be sent again.
@@ -100,7 +102,9 @@ impl Db {
         connection.pragma_update(None, "synchronous", "normal")?;
         connection.pragma_update(None, "foreign_keys", true)?;
         migrate(&mut connection)?;
-        Ok(Self { connection: Arc::new(Mutex::new(connection)) })
+        Ok(Self {
+            connection: Arc::new(Mutex::new(connection)),
+        })
     }
 
     /// Runs `work` in a transaction on a blocking thread.
@@ -112,7 +116,8 @@ impl Db {
         let connection = Arc::clone(&self.connection);
         tokio::task::spawn_blocking(move || {
             let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
-            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let transaction =
+                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let result = work(&transaction)?;
             transaction.commit()?;
             Ok(result)
@@ -122,7 +127,7 @@ impl Db {
     }
 
     /// Records that the user has the image, used now, under these further names. A name moves from the image that had it.
-    pub(crate) async fn put_image(
+    pub(super) async fn put_image(
         &self,
         user: UserId,
         description: Description,
@@ -159,13 +164,22 @@ impl Db {
     }
 
     /// The user's image with this id.
-    pub(crate) async fn image(&self, user: UserId, id: Digest) -> Result<Option<ImageRow>, DbError> {
-        self.run(move |db| read_image(db, &user, &id.to_string())).await
+    pub(super) async fn image(
+        &self,
+        user: UserId,
+        id: Digest,
+    ) -> Result<Option<ImageRow>, DbError> {
+        self.run(move |db| read_image(db, &user, &id.to_string()))
+            .await
     }
 
     /// The user's images whose name is `name`, or whose id begins with the hexadecimal digits `name`; ids first looked
     /// up by name, since a name is what the user chose.
-    pub(crate) async fn find_images(&self, user: UserId, name: String) -> Result<Vec<ImageRow>, DbError> {
+    pub(super) async fn find_images(
+        &self,
+        user: UserId,
+        name: String,
+    ) -> Result<Vec<ImageRow>, DbError> {
         self.run(move |db| {
             let named = db
                 .query_row(
@@ -178,25 +192,32 @@ impl Db {
                 Some(id) => vec![id],
                 None => ids_with_prefix(db, &user, &name)?,
             };
-            ids.iter().filter_map(|id| read_image(db, &user, id).transpose()).collect()
+            ids.iter()
+                .filter_map(|id| read_image(db, &user, id).transpose())
+                .collect()
         })
         .await
     }
 
     /// All images of the user, the last used first.
-    pub(crate) async fn images(&self, user: UserId) -> Result<Vec<ImageRow>, DbError> {
+    pub(super) async fn images(&self, user: UserId) -> Result<Vec<ImageRow>, DbError> {
         self.run(move |db| {
             let ids = db
                 .prepare("SELECT id FROM images WHERE user = ?1 ORDER BY last_used DESC, id")?
                 .query_map([user.as_str()], |row| row.get::<_, String>(0))?
                 .collect::<Result<Vec<_>, _>>()?;
-            ids.iter().filter_map(|id| read_image(db, &user, id).transpose()).collect()
+            ids.iter()
+                .filter_map(|id| read_image(db, &user, id).transpose())
+                .collect()
         })
         .await
     }
 
     /// How many images, of whichever user, have each of these layers.
-    pub(crate) async fn layer_uses(&self, layers: Vec<Digest>) -> Result<Vec<(Digest, u64)>, DbError> {
+    pub(super) async fn layer_uses(
+        &self,
+        layers: Vec<Digest>,
+    ) -> Result<Vec<(Digest, u64)>, DbError> {
         self.run(move |db| {
             let mut count = db.prepare("SELECT count(*) FROM image_layers WHERE layer = ?1")?;
             layers
@@ -211,11 +232,22 @@ impl Db {
     }
 
     /// Forgets the user's image, and which layers of `freed` belong to whom.
-    pub(crate) async fn remove_image(&self, user: UserId, id: Digest, freed: Vec<Digest>) -> Result<(), DbError> {
+    pub(super) async fn remove_image(
+        &self,
+        user: UserId,
+        id: Digest,
+        freed: Vec<Digest>,
+    ) -> Result<(), DbError> {
         self.run(move |db| {
-            db.execute("DELETE FROM images WHERE user = ?1 AND id = ?2", params![user.as_str(), id.to_string()])?;
+            db.execute(
+                "DELETE FROM images WHERE user = ?1 AND id = ?2",
+                params![user.as_str(), id.to_string()],
+            )?;
             for layer in freed {
-                db.execute("DELETE FROM layer_owners WHERE layer = ?1", [layer.to_string()])?;
+                db.execute(
+                    "DELETE FROM layer_owners WHERE layer = ?1",
+                    [layer.to_string()],
+                )?;
             }
             Ok(())
         })
@@ -223,7 +255,7 @@ impl Db {
     }
 
     /// Records that the user has shown to possess the layer.
-    pub(crate) async fn own_layer(&self, user: UserId, layer: Digest) -> Result<(), DbError> {
+    pub(super) async fn own_layer(&self, user: UserId, layer: Digest) -> Result<(), DbError> {
         self.run(move |db| {
             db.execute(
                 "INSERT OR IGNORE INTO layer_owners (user, layer) VALUES (?1, ?2)",
@@ -235,9 +267,14 @@ impl Db {
     }
 
     /// Which of these layers the user has shown to possess.
-    pub(crate) async fn owned_layers(&self, user: UserId, layers: Vec<Digest>) -> Result<Vec<Digest>, DbError> {
+    pub(super) async fn owned_layers(
+        &self,
+        user: UserId,
+        layers: Vec<Digest>,
+    ) -> Result<Vec<Digest>, DbError> {
         self.run(move |db| {
-            let mut owned = db.prepare("SELECT 1 FROM layer_owners WHERE user = ?1 AND layer = ?2")?;
+            let mut owned =
+                db.prepare("SELECT 1 FROM layer_owners WHERE user = ?1 AND layer = ?2")?;
             let mut found = Vec::new();
             for layer in layers {
                 if owned.exists(params![user.as_str(), layer.to_string()])? {
@@ -251,7 +288,8 @@ impl Db {
 }
 
 fn migrate(connection: &mut Connection) -> Result<(), DbError> {
-    let version = |db: &Connection| db.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0));
+    let version =
+        |db: &Connection| db.query_row("PRAGMA user_version", [], |row| row.get::<_, i64>(0));
     if usize::try_from(version(connection)?) == Ok(MIGRATIONS.len()) {
         return Ok(());
     }
@@ -259,12 +297,15 @@ fn migrate(connection: &mut Connection) -> Result<(), DbError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let found = usize::try_from(version(&transaction)?).unwrap_or(0);
     let Some(steps) = MIGRATIONS.get(found..) else {
-        return Err(DbError::TooNew { found, known: MIGRATIONS.len() });
+        return Err(DbError::TooNew {
+            found,
+            known: MIGRATIONS.len(),
+        });
     };
     for step in steps {
         transaction.execute_batch(step)?;
     }
-    transaction.pragma_update(None, "user_version", MIGRATIONS.len())?;
+    transaction.execute_batch(&format!("PRAGMA user_version = {}", MIGRATIONS.len()))?;
     transaction.commit()?;
     Ok(())
 }
@@ -285,16 +326,30 @@ fn read_image(db: &Transaction, user: &UserId, id: &str) -> Result<Option<ImageR
         .query_row(
             "SELECT description, kept, last_used FROM images WHERE user = ?1 AND id = ?2",
             params![user.as_str(), id],
-            |row| Ok((row.get::<_, String>(0)?, row.get::<_, bool>(1)?, row.get::<_, i64>(2)?)),
+            |row| {
+                Ok((
+                    row.get::<_, String>(0)?,
+                    row.get::<_, bool>(1)?,
+                    row.get::<_, i64>(2)?,
+                ))
+            },
         )
         .optional()?;
-    let Some((json, kept, last_used)) = row else { return Ok(None) };
-    let description = serde_json::from_str(&json).map_err(|error| DbError::Row(error.to_string()))?;
+    let Some((json, kept, last_used)) = row else {
+        return Ok(None);
+    };
+    let description =
+        serde_json::from_str(&json).map_err(|error| DbError::Row(error.to_string()))?;
     let names = db
         .prepare("SELECT name FROM names WHERE user = ?1 AND id = ?2 ORDER BY name")?
         .query_map(params![user.as_str(), id], |row| row.get(0))?
         .collect::<Result<_, _>>()?;
-    Ok(Some(ImageRow { description, names, kept, last_used: last_used.cast_unsigned() }))
+    Ok(Some(ImageRow {
+        description,
+        names,
+        kept,
+        last_used: last_used.cast_unsigned(),
+    }))
 }
 
 #[cfg(test)]
@@ -306,7 +361,13 @@ mod tests {
         Description {
             id: Digest::of(content.as_bytes()),
             platform: Platform::host(),
-            layers: layers.iter().map(|layer| Layer { digest: Digest::of(layer.as_bytes()), size: None }).collect(),
+            layers: layers
+                .iter()
+                .map(|layer| Layer {
+                    digest: Digest::of(layer.as_bytes()),
+                    size: None,
+                })
+                .collect(),
             config: ImageConfig::default(),
         }
     }
@@ -317,15 +378,38 @@ mod tests {
         let db = Db::open(&dir.path().join("db")).unwrap();
         let (user, other) = (UserId::random(), UserId::random());
         let web = image("web", &["a", "b", "b"]);
-        db.put_image(user.clone(), web.clone(), vec!["docker.io/library/web:latest".into()], false, 7).await.unwrap();
+        db.put_image(
+            user.clone(),
+            web.clone(),
+            vec!["docker.io/library/web:latest".into()],
+            false,
+            7,
+        )
+        .await
+        .unwrap();
 
-        for name in ["docker.io/library/web:latest", &web.id.to_string(), &web.id.hex()[..6]] {
+        for name in [
+            "docker.io/library/web:latest",
+            &web.id.to_string(),
+            &web.id.hex()[..6],
+        ] {
             let found = db.find_images(user.clone(), name.to_owned()).await.unwrap();
             assert_eq!(found.len(), 1, "{name}");
             assert_eq!(found[0].description, web);
-            assert!(db.find_images(other.clone(), name.to_owned()).await.unwrap().is_empty(), "{name}");
+            assert!(
+                db.find_images(other.clone(), name.to_owned())
+                    .await
+                    .unwrap()
+                    .is_empty(),
+                "{name}"
+            );
         }
-        assert!(db.find_images(user, "%".to_owned()).await.unwrap().is_empty());
+        assert!(
+            db.find_images(user, "%".to_owned())
+                .await
+                .unwrap()
+                .is_empty()
+        );
     }
 
     #[tokio::test]
@@ -334,15 +418,30 @@ mod tests {
         let db = Db::open(&dir.path().join("db")).unwrap();
         let user = UserId::random();
         let (old, new) = (image("old", &["a"]), image("new", &["a"]));
-        db.put_image(user.clone(), old.clone(), vec!["web".into()], true, 1).await.unwrap();
-        db.put_image(user.clone(), new.clone(), vec!["web".into()], false, 2).await.unwrap();
-        db.put_image(user.clone(), old.clone(), vec![], false, 3).await.unwrap();
+        db.put_image(user.clone(), old.clone(), vec!["web".into()], true, 1)
+            .await
+            .unwrap();
+        db.put_image(user.clone(), new.clone(), vec!["web".into()], false, 2)
+            .await
+            .unwrap();
+        db.put_image(user.clone(), old.clone(), vec![], false, 3)
+            .await
+            .unwrap();
 
         let rows = db.images(user.clone()).await.unwrap();
         assert_eq!(rows[0].description, old);
-        assert_eq!((rows[0].names.len(), rows[0].kept, rows[0].last_used), (0, true, 3));
-        assert_eq!((rows[1].names.as_slice(), rows[1].kept), (&["web".to_owned()][..], false));
-        assert_eq!(db.layer_uses(vec![Digest::of(b"a")]).await.unwrap(), [(Digest::of(b"a"), 2)]);
+        assert_eq!(
+            (rows[0].names.len(), rows[0].kept, rows[0].last_used),
+            (0, true, 3)
+        );
+        assert_eq!(
+            (rows[1].names.as_slice(), rows[1].kept),
+            (&["web".to_owned()][..], false)
+        );
+        assert_eq!(
+            db.layer_uses(vec![Digest::of(b"a")]).await.unwrap(),
+            [(Digest::of(b"a"), 2)]
+        );
     }
 
     #[tokio::test]
@@ -353,7 +452,12 @@ mod tests {
         let layer = Digest::of(b"secret");
         db.own_layer(user.clone(), layer).await.unwrap();
         assert_eq!(db.owned_layers(user, vec![layer]).await.unwrap(), [layer]);
-        assert!(db.owned_layers(other, vec![layer]).await.unwrap().is_empty());
+        assert!(
+            db.owned_layers(other, vec![layer])
+                .await
+                .unwrap()
+                .is_empty()
+        );
     }
 
     #[test]
@@ -361,8 +465,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("db");
         drop(Db::open(&path).unwrap());
-        Connection::open(&path).unwrap().pragma_update(None, "user_version", 99).unwrap();
-        assert!(matches!(Db::open(&path), Err(DbError::TooNew { found: 99, .. })));
+        Connection::open(&path)
+            .unwrap()
+            .pragma_update(None, "user_version", 99)
+            .unwrap();
+        assert!(matches!(
+            Db::open(&path),
+            Err(DbError::TooNew { found: 99, .. })
+        ));
     }
 
     #[test]
@@ -370,8 +480,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("db");
         let opened: Vec<_> = std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| Db::open(&path).map(drop))).collect();
-            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+            let threads: Vec<_> = (0..8)
+                .map(|_| scope.spawn(|| Db::open(&path).map(drop)))
+                .collect();
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap())
+                .collect()
         });
         assert!(opened.iter().all(Result::is_ok), "{opened:?}");
     }

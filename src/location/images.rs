@@ -47,21 +47,39 @@ impl Images {
     ) -> Result<Vec<MissingLayer>, Fault> {
         check(&description, &names)?;
         let missing = self.missing(user, &description).await?;
-        self.db.put_image(user.clone(), description, names, keep, now()).await?;
+        self.db
+            .put_image(user.clone(), description, names, keep, now())
+            .await?;
         Ok(missing)
     }
 
     /// Layers of an image that the user has still to upload, each once.
-    async fn missing(&self, user: &UserId, description: &Description) -> Result<Vec<MissingLayer>, Fault> {
-        let wanted: Vec<Digest> = description.layers.iter().map(|layer| layer.digest).collect();
-        let owned: BTreeSet<Digest> = self.db.owned_layers(user.clone(), wanted).await?.into_iter().collect();
+    async fn missing(
+        &self,
+        user: &UserId,
+        description: &Description,
+    ) -> Result<Vec<MissingLayer>, Fault> {
+        let wanted: Vec<Digest> = description
+            .layers
+            .iter()
+            .map(|layer| layer.digest)
+            .collect();
+        let owned: BTreeSet<Digest> = self
+            .db
+            .owned_layers(user.clone(), wanted)
+            .await?
+            .into_iter()
+            .collect();
         let mut seen = BTreeSet::new();
         Ok(description
             .layers
             .iter()
             .filter(|layer| seen.insert(layer.digest))
             .filter(|layer| !(owned.contains(&layer.digest) && self.layers.has(&layer.digest)))
-            .map(|layer| MissingLayer { layer: layer.clone(), offset: self.layers.partial(&layer.digest) })
+            .map(|layer| MissingLayer {
+                layer: layer.clone(),
+                offset: self.layers.partial(&layer.digest),
+            })
             .collect())
     }
 
@@ -71,9 +89,15 @@ impl Images {
     }
 
     /// The complete image that `name` stands for: a name, an id, or the start of an id that only one has.
-    pub(crate) async fn find(&self, user: &UserId, name: &str) -> Result<Option<Description>, Fault> {
+    pub(crate) async fn find(
+        &self,
+        user: &UserId,
+        name: &str,
+    ) -> Result<Option<Description>, Fault> {
         match self.find_row(user, name).await? {
-            Some(row) if self.missing(user, &row.description).await?.is_empty() => Ok(Some(row.description)),
+            Some(row) if self.missing(user, &row.description).await?.is_empty() => {
+                Ok(Some(row.description))
+            }
             _ => Ok(None),
         }
     }
@@ -81,23 +105,42 @@ impl Images {
     async fn find_row(&self, user: &UserId, name: &str) -> Result<Option<ImageRow>, Fault> {
         let mut found = self.db.find_images(user.clone(), name.to_owned()).await?;
         if found.len() > 1 {
-            let text = format!("`{name}` is the start of more than one image's id: give more of it");
+            let text =
+                format!("`{name}` is the start of more than one image's id: give more of it");
             return Err(Fault::new(FaultCode::Malformed, text));
         }
         Ok(found.pop())
     }
 
     /// The image with this id, ready to run: its layers stay in the store until the returned hold is dropped.
-    pub(crate) async fn take(&self, user: &UserId, id: Digest) -> Result<(Description, Held), Fault> {
-        let unknown = || Fault::new(FaultCode::NotFound, format!("the location has no image {}: upload it first", id.short()));
+    pub(crate) async fn take(
+        &self,
+        user: &UserId,
+        id: Digest,
+    ) -> Result<(Description, Held), Fault> {
+        let unknown = || {
+            Fault::new(
+                FaultCode::NotFound,
+                format!("the location has no image {}: upload it first", id.short()),
+            )
+        };
         let row = self.db.image(user.clone(), id).await?.ok_or_else(unknown)?;
         // Held before looked at: a layer that is there now cannot be removed between the two.
-        let digests: Vec<Digest> = row.description.layers.iter().map(|layer| layer.digest).collect();
+        let digests: Vec<Digest> = row
+            .description
+            .layers
+            .iter()
+            .map(|layer| layer.digest)
+            .collect();
         let held = self.layers.hold(&digests).map_err(|_| unknown())?;
         match self.missing(user, &row.description).await?.as_slice() {
             [] => Ok((row.description, held)),
             missing => {
-                let text = format!("{} of the image's {} layers are not uploaded yet", missing.len(), digests.len());
+                let text = format!(
+                    "{} of the image's {} layers are not uploaded yet",
+                    missing.len(),
+                    digests.len()
+                );
                 Err(Fault::new(FaultCode::NotFound, text))
             }
         }
@@ -111,8 +154,16 @@ impl Images {
                 complete.push(row);
             }
         }
-        let all: BTreeSet<Digest> = complete.iter().flat_map(|row| layer_set(&row.description)).collect();
-        let uses: BTreeMap<Digest, u64> = self.db.layer_uses(all.into_iter().collect()).await?.into_iter().collect();
+        let all: BTreeSet<Digest> = complete
+            .iter()
+            .flat_map(|row| layer_set(&row.description))
+            .collect();
+        let uses: BTreeMap<Digest, u64> = self
+            .db
+            .layer_uses(all.into_iter().collect())
+            .await?
+            .into_iter()
+            .collect();
         Ok(complete
             .into_iter()
             .map(|row| {
@@ -131,22 +182,42 @@ impl Images {
     }
 
     fn size<'a>(&self, layers: impl Iterator<Item = &'a Digest>) -> u64 {
-        layers.map(|layer| self.layers.size(layer).unwrap_or(0)).sum()
+        layers
+            .map(|layer| self.layers.size(layer).unwrap_or(0))
+            .sum()
     }
 
     /// Forgets an image and frees the layers that nothing else needs. Also returns which those are.
-    pub(crate) async fn remove(&self, user: &UserId, name: &str) -> Result<(Removed, Vec<Digest>), Fault> {
+    pub(crate) async fn remove(
+        &self,
+        user: &UserId,
+        name: &str,
+    ) -> Result<(Removed, Vec<Digest>), Fault> {
         let row = self.find_row(user, name).await?.ok_or_else(|| {
-            Fault::new(FaultCode::NotFound, format!("the location has no image `{name}`: `tf cache ls` shows what it has"))
+            Fault::new(
+                FaultCode::NotFound,
+                format!("the location has no image `{name}`: `tf cache ls` shows what it has"),
+            )
         })?;
         let id = row.description.id;
         let layers = layer_set(&row.description).into_iter().collect();
-        let unique: Vec<Digest> =
-            self.db.layer_uses(layers).await?.into_iter().filter(|(_, uses)| *uses <= 1).map(|(layer, _)| layer).collect();
+        let unique: Vec<Digest> = self
+            .db
+            .layer_uses(layers)
+            .await?
+            .into_iter()
+            .filter(|(_, uses)| *uses <= 1)
+            .map(|(layer, _)| layer)
+            .collect();
         if unique.iter().any(|layer| self.layers.in_use(layer)) {
-            return Err(Fault::new(FaultCode::InUse, format!("a container uses the image `{name}`: end it first")));
+            return Err(Fault::new(
+                FaultCode::InUse,
+                format!("a container uses the image `{name}`: end it first"),
+            ));
         }
-        self.db.remove_image(user.clone(), id, unique.clone()).await?;
+        self.db
+            .remove_image(user.clone(), id, unique.clone())
+            .await?;
         let mut freed = 0;
         for layer in &unique {
             // A layer that has come into use since then stays; it is no loss but of space.
@@ -160,23 +231,41 @@ impl Images {
 fn check(description: &Description, names: &[String]) -> Result<(), Fault> {
     let malformed = |text: String| Err(Fault::new(FaultCode::Malformed, text));
     if description.platform.os != "linux" {
-        return malformed(format!("the image is for {}, nodes run linux images only", description.platform));
+        return malformed(format!(
+            "the image is for {}, nodes run linux images only",
+            description.platform
+        ));
     }
     if description.layers.len() > MAX_LAYERS {
-        return malformed(format!("the image has {} layers, the most is {MAX_LAYERS}", description.layers.len()));
+        return malformed(format!(
+            "the image has {} layers, the most is {MAX_LAYERS}",
+            description.layers.len()
+        ));
     }
-    if names.len() > MAX_NAMES || names.iter().any(|name| name.is_empty() || name.len() > MAX_NAME_LENGTH) {
-        return malformed(format!("an image has at most {MAX_NAMES} names of 1 to {MAX_NAME_LENGTH} bytes"));
+    if names.len() > MAX_NAMES
+        || names
+            .iter()
+            .any(|name| name.is_empty() || name.len() > MAX_NAME_LENGTH)
+    {
+        return malformed(format!(
+            "an image has at most {MAX_NAMES} names of 1 to {MAX_NAME_LENGTH} bytes"
+        ));
     }
     Ok(())
 }
 
 fn layer_set(description: &Description) -> BTreeSet<Digest> {
-    description.layers.iter().map(|layer| layer.digest).collect()
+    description
+        .layers
+        .iter()
+        .map(|layer| layer.digest)
+        .collect()
 }
 
 fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs())
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |time| time.as_secs())
 }
 
 impl From<DbError> for Fault {

@@ -168,6 +168,14 @@ impl Store {
         })
     }
 
+    /// Whether somebody holds or reads the layer.
+    #[must_use]
+    pub fn in_use(&self, layer: &Digest) -> bool {
+        let path = self.path(layer);
+        let locked = File::open(&path).and_then(|file| lock::try_exclusive(file, &path));
+        locked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+    }
+
     /// Removes the layer, unless it is in use, and says how many bytes that has freed.
     ///
     /// # Errors
@@ -183,7 +191,8 @@ impl Store {
                 source,
             },
         };
-        let file = lock::try_exclusive(File::open(&path).map_err(failed)?, &path).map_err(failed)?;
+        let file =
+            lock::try_exclusive(File::open(&path).map_err(failed)?, &path).map_err(failed)?;
         let size = file.metadata().map_err(failed)?.len();
         fs::remove_file(&path).map_err(failed)?;
         Ok(size)

@@ -94,16 +94,26 @@ impl Server {
     ///
     /// When the directory or what is in it cannot be used.
     pub fn open(options: Options) -> Result<Self, OpenError> {
-        let Options { state, identity, principals } = options;
+        let Options {
+            state,
+            identity,
+            principals,
+        } = options;
         let directory = state.join("location");
-        let state_error = |source| OpenError::State { path: directory.clone(), source };
+        let state_error = |source| OpenError::State {
+            path: directory.clone(),
+            source,
+        };
         make_private(&directory).map_err(state_error)?;
         let layers = Store::open(&directory.join("layers")).map_err(state_error)?;
-        let db = Db::open(&directory.join("location.db"))
-            .map_err(|source| OpenError::Database { path: directory.clone(), source })?;
+        let db =
+            Db::open(&directory.join("location.db")).map_err(|source| OpenError::Database {
+                path: directory.clone(),
+                source,
+            })?;
         Ok(Self {
             acceptor: Acceptor::new(identity, AcceptOptions::default()),
-            principals: principals,
+            principals,
             broker: Broker::new(Images::new(db, layers)),
         })
     }
@@ -119,7 +129,11 @@ impl Server {
     /// # Errors
     ///
     /// When the listener fails for good.
-    pub async fn serve(self, mut listener: impl Listen, shutdown: CancellationToken) -> io::Result<()> {
+    pub async fn serve(
+        self,
+        mut listener: impl Listen,
+        shutdown: CancellationToken,
+    ) -> io::Result<()> {
         let host = Arc::new(Host {
             acceptor: self.acceptor,
             principals: self.principals,
@@ -168,7 +182,11 @@ struct Host {
 impl Host {
     /// Finds out who has connected, and serves them.
     async fn serve(&self, transport: Box<dyn Transport>) {
-        let handshake = self.acceptor.handshake(transport, async |applicant: &Applicant| self.admit(applicant));
+        let handshake = self
+            .acceptor
+            .handshake(transport, async |applicant: &Applicant| {
+                self.admit(applicant)
+            });
         let accepted = tokio::select! {
             () = self.shutdown.cancelled() => return,
             accepted = handshake => accepted,
@@ -182,7 +200,12 @@ impl Host {
         match session.admission {
             Principal::User(user) => {
                 let closing = close_on(&self.shutdown, &link);
-                let serving = self.sessions.track_future(session::serve(link.clone(), incoming, broker, user));
+                let serving = self.sessions.track_future(session::serve(
+                    link.clone(),
+                    incoming,
+                    broker,
+                    user,
+                ));
                 tokio::join!(serving, closing);
             }
             Principal::Node => {
@@ -195,7 +218,9 @@ impl Host {
     fn admit(&self, applicant: &Applicant) -> Option<Principal> {
         let principal = self.principals.get(&applicant.key)?;
         match (principal, applicant.role) {
-            (Principal::User(_), Role::Client) | (Principal::Node, Role::Node) => Some(principal.clone()),
+            (Principal::User(_), Role::Client) | (Principal::Node, Role::Node) => {
+                Some(principal.clone())
+            }
             _ => None,
         }
     }

@@ -13,8 +13,9 @@ use super::upload;
 use crate::ids::{ContainerId, UserId};
 use crate::link::{Closed, Inbound, Incoming, Link, OpenedStream, PendingCall, answer, splice};
 use crate::protocol::messages::{
-    Call, ContainerEnded, DescribeImage, Destroy, EnsureImage, Exec, Fault, ListImages, ListNodes, MissingLayers,
-    NodeChanged, NodeLeft, ProcessEnded, RemoveImage, Resize, Signal, Spawn, StreamHeader, UnpackProgress, WaitTcp, Wake,
+    Call, ContainerEnded, DescribeImage, Destroy, EnsureImage, Exec, ListImages, ListNodes,
+    MissingLayers, NodeChanged, NodeLeft, ProcessEnded, RemoveImage, Resize, Signal, Spawn,
+    StreamHeader, UnpackProgress, WaitTcp, Wake,
 };
 
 /// Most calls and streams that one session may have open at once.
@@ -36,7 +37,9 @@ pub(crate) async fn serve(link: Link, mut incoming: Incoming, broker: Broker, us
         let session = Arc::clone(&session);
         match inbound {
             Inbound::Call(call) => drop(tasks.spawn(async move { handle(call, &session).await })),
-            Inbound::Stream(stream) => drop(tasks.spawn(async move { carry(stream, &session).await })),
+            Inbound::Stream(stream) => {
+                drop(tasks.spawn(async move { carry(stream, &session).await }))
+            }
             // Clients have no notices to give; a newer one may, and is not hindered.
             Inbound::Notice(_) => {}
         }
@@ -59,11 +62,25 @@ async fn notify(link: &Link, event: Event) -> Result<(), Closed> {
     match event {
         Event::NodeChanged(node) => link.notify(&NodeChanged { node }).await,
         Event::NodeLeft(node) => link.notify(&NodeLeft { node }).await,
-        Event::ContainerEnded(container, exit) => link.notify(&ContainerEnded { container, exit }).await,
-        Event::ProcessEnded(container, process, exit) => {
-            link.notify(&ProcessEnded { container, process, exit }).await
+        Event::ContainerEnded(container, exit) => {
+            link.notify(&ContainerEnded { container, exit }).await
         }
-        Event::UnpackProgress(container, layer, done) => link.notify(&UnpackProgress { container, layer, done }).await,
+        Event::ProcessEnded(container, process, exit) => {
+            link.notify(&ProcessEnded {
+                container,
+                process,
+                exit,
+            })
+            .await
+        }
+        Event::UnpackProgress(container, layer, done) => {
+            link.notify(&UnpackProgress {
+                container,
+                layer,
+                done,
+            })
+            .await
+        }
     }
 }
 
@@ -75,13 +92,18 @@ async fn handle(call: PendingCall, session: &Session) {
         ListNodes::KIND => answer(call, async |_: ListNodes| Ok(broker.ranked_nodes())).await,
         EnsureImage::KIND => {
             answer(call, async |ensure: EnsureImage| {
-                let missing = images.ensure(user, ensure.description, ensure.names, ensure.keep).await?;
+                let missing = images
+                    .ensure(user, ensure.description, ensure.names, ensure.keep)
+                    .await?;
                 Ok(MissingLayers { missing })
             })
             .await;
         }
         DescribeImage::KIND => {
-            answer(call, async |describe: DescribeImage| images.find(user, &describe.name).await).await;
+            answer(call, async |describe: DescribeImage| {
+                images.find(user, &describe.name).await
+            })
+            .await;
         }
         ListImages::KIND => answer(call, async |_: ListImages| images.list(user).await).await,
         RemoveImage::KIND => {
@@ -94,11 +116,18 @@ async fn handle(call: PendingCall, session: &Session) {
         }
         Spawn::KIND => {
             answer(call, async |spawn: Spawn| {
-                session.spawn(spawn.container, spawn.node, spawn.image, spawn.spec).await
+                session
+                    .spawn(spawn.container, spawn.node, spawn.image, spawn.spec)
+                    .await
             })
             .await;
         }
-        Destroy::KIND => answer(call, async |destroy: Destroy| session.destroy(destroy.container).await).await,
+        Destroy::KIND => {
+            answer(call, async |destroy: Destroy| {
+                session.destroy(destroy.container).await
+            })
+            .await
+        }
         Wake::KIND => pass_on::<Wake>(call, session).await,
         Exec::KIND => pass_on::<Exec>(call, session).await,
         Signal::KIND => pass_on::<Signal>(call, session).await,
@@ -142,13 +171,19 @@ async fn carry(opened: OpenedStream, session: &Session) {
     };
     match &header {
         StreamHeader::Tunnel { container, .. } | StreamHeader::Stdio { container, .. } => {
-            let Ok(node) = session.node_of(container) else { return };
-            let Ok(onward) = node.open(&header).await else { return };
+            let Ok(node) = session.node_of(container) else {
+                return;
+            };
+            let Ok(onward) = node.open(&header).await else {
+                return;
+            };
             let _ = splice(stream, onward).await;
         }
         StreamHeader::Upload { layer, offset } => {
             upload::receive(stream, session, *layer, *offset).await;
         }
-        StreamHeader::Fetch { .. } => tracing::debug!("a client asked for a layer, which only nodes may"),
+        StreamHeader::Fetch { .. } => {
+            tracing::debug!("a client asked for a layer, which only nodes may")
+        }
     }
 }

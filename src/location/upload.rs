@@ -12,7 +12,7 @@ use crate::protocol::messages::{Fault, FaultCode, LayerResult};
 pub(crate) async fn receive(mut stream: ByteStream, session: &Session, layer: Digest, offset: u64) {
     let images = session.broker().images();
     let result: LayerResult = match images.layers().receive(layer, offset, &mut stream).await {
-        Ok(()) => images.uploaded(session.user(), layer).await,
+        Ok(_) => images.uploaded(session.user(), layer).await,
         Err(error) => Err(fault(layer, &error)),
     };
     if let Err(fault) = &result {

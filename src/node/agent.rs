@@ -18,8 +18,8 @@ use crate::ids::{ContainerId, NodeId};
 use crate::link::{ByteStream, Inbound, Incoming, Link, OpenedStream, PendingCall, answer, splice};
 use crate::protocol::container::Started;
 use crate::protocol::messages::{
-    Call, Capacity, ContainerEnded, Create, Destroy, DropLayers, Exec, Fault, FaultCode, ProcessEnded, Resize, Signal,
-    StreamHeader, WaitTcp, Wake,
+    Call, Capacity, ContainerEnded, Create, Destroy, DropLayers, Exec, Fault, FaultCode,
+    ProcessEnded, Resize, Signal, StreamHeader, WaitTcp, Wake,
 };
 
 /// How often the node says what it has to offer when nothing changes.
@@ -96,8 +96,12 @@ impl Agent {
                         tasks.spawn(creating);
                     }
                 }
-                Some(Inbound::Call(call)) => drop(tasks.spawn(async move { shared.handle(call).await })),
-                Some(Inbound::Stream(stream)) => drop(tasks.spawn(async move { shared.carry(stream).await })),
+                Some(Inbound::Call(call)) => {
+                    drop(tasks.spawn(async move { shared.handle(call).await }))
+                }
+                Some(Inbound::Stream(stream)) => {
+                    drop(tasks.spawn(async move { shared.carry(stream).await }))
+                }
                 Some(Inbound::Notice(_)) => {}
             }
         }
@@ -112,12 +116,15 @@ impl Agent {
 
 impl Shared {
     fn table(&self) -> MutexGuard<'_, HashMap<ContainerId, Slot>> {
-        self.containers.lock().unwrap_or_else(PoisonError::into_inner)
+        self.containers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn container(&self, id: &ContainerId) -> Result<Arc<Running>, Fault> {
         let slot = self.table().get(id).cloned();
-        slot.ok_or_else(|| Fault::new(FaultCode::NotFound, format!("there is no container {id}")))?.ready()
+        slot.ok_or_else(|| Fault::new(FaultCode::NotFound, format!("there is no container {id}")))?
+            .ready()
     }
 
     async fn report_capacity(&self) -> Result<(), crate::link::Closed> {
@@ -130,13 +137,24 @@ impl Shared {
         let node = &self;
         match call.kind() {
             Wake::KIND => answer(call, async |wake: Wake| node.wake(&wake.container).await).await,
-            Destroy::KIND => answer(call, async |destroy: Destroy| node.destroy(&destroy.container).await).await,
+            Destroy::KIND => {
+                answer(call, async |destroy: Destroy| {
+                    node.destroy(&destroy.container).await
+                })
+                .await
+            }
             Exec::KIND => answer(call, async |exec: Exec| node.exec(exec).await).await,
             Signal::KIND => {
                 answer(call, async |signal: Signal| {
                     let running = node.container(&signal.container)?;
                     let sent = match &signal.process {
-                        None => running.container.first_process().signal(signal.signal).await,
+                        None => {
+                            running
+                                .container
+                                .first_process()
+                                .signal(signal.signal)
+                                .await
+                        }
                         Some(id) => running.process(id)?.process.signal(signal.signal).await,
                     };
                     sent.map_err(|error| fault(&error))
@@ -157,7 +175,10 @@ impl Shared {
             WaitTcp::KIND => answer(call, async |wait: WaitTcp| node.wait_tcp(wait).await).await,
             DropLayers::KIND => {
                 answer(call, async |drop: DropLayers| {
-                    node.engine.drop_layers(&drop.layers).await.map_err(|error| fault(&error))
+                    node.engine
+                        .drop_layers(&drop.layers)
+                        .await
+                        .map_err(|error| fault(&error))
                 })
                 .await;
             }
@@ -166,14 +187,20 @@ impl Shared {
     }
 
     /// Enters a container that is to be made into the table, and returns the making of it.
-    fn enter(self: Arc<Self>, call: PendingCall) -> Option<impl Future<Output = ()> + Send + 'static> {
+    fn enter(
+        self: Arc<Self>,
+        call: PendingCall,
+    ) -> Option<impl Future<Output = ()> + Send + 'static> {
         let (create, reply) = call.decode::<Create>().ok()?;
         let (slot, filler) = Slot::new();
         let id = create.container.clone();
         {
             let mut table = self.table();
             if table.contains_key(&id) {
-                reply.send(Err(Fault::new(FaultCode::Malformed, format!("there is a container {id} already"))));
+                reply.send(Err(Fault::new(
+                    FaultCode::Malformed,
+                    format!("there is a container {id} already"),
+                )));
                 return None;
             }
             table.insert(id, slot);
@@ -182,9 +209,17 @@ impl Shared {
     }
 
     async fn create(self: &Arc<Self>, create: Create, filler: Filler) -> Result<Started, Fault> {
-        let Create { container: id, image, spec } = create;
+        let Create {
+            container: id,
+            image,
+            spec,
+        } = create;
         // From here on the entry goes with every failure, and with the task if the location goes away.
-        let entry = Entry { shared: self, id: &id, kept: false };
+        let entry = Entry {
+            shared: self,
+            id: &id,
+            kept: false,
+        };
         let program = program::first(&image.config, &spec)?;
 
         let began = Instant::now();
@@ -200,7 +235,11 @@ impl Shared {
             stdio: spec.stdio,
             limits: spec.limits,
         };
-        let container = self.engine.create(made).await.map_err(|error| fault(&error))?;
+        let container = self
+            .engine
+            .create(made)
+            .await
+            .map_err(|error| fault(&error))?;
         if !spec.sleep {
             container.start().await.map_err(|error| fault(&error))?;
         }
@@ -209,7 +248,8 @@ impl Shared {
         let ip = container.ip();
         let running = filler.fill(container, program);
         entry.keep();
-        self.watchers.spawn(report_end(Arc::clone(self), id, running));
+        self.watchers
+            .spawn(report_end(Arc::clone(self), id, running));
         Ok(Started { ip, unpack, start })
     }
 
@@ -219,14 +259,24 @@ impl Shared {
             let text = "the image does not say what to run, and neither did who spawned it";
             return Err(Fault::new(FaultCode::BadImage, text));
         }
-        running.container.start().await.map_err(|error| fault(&error))
+        running
+            .container
+            .start()
+            .await
+            .map_err(|error| fault(&error))
     }
 
     async fn destroy(&self, id: &ContainerId) -> Result<(), Fault> {
         let slot = self.table().remove(id);
-        let slot = slot.ok_or_else(|| Fault::new(FaultCode::NotFound, format!("there is no container {id}")))?;
+        let slot = slot.ok_or_else(|| {
+            Fault::new(FaultCode::NotFound, format!("there is no container {id}"))
+        })?;
         match slot.settled().await {
-            Some(running) => running.container.destroy().await.map_err(|error| fault(&error)),
+            Some(running) => running
+                .container
+                .destroy()
+                .await
+                .map_err(|error| fault(&error)),
             None => Ok(()),
         }
     }
@@ -234,13 +284,21 @@ impl Shared {
     async fn exec(self: &Arc<Self>, exec: Exec) -> Result<(), Fault> {
         let running = self.container(&exec.container)?;
         let program = program::further(&running.program, &exec.spec)?;
-        let process = running.container.exec(program, exec.spec.stdio).await.map_err(|error| fault(&error))?;
+        let process = running
+            .container
+            .exec(program, exec.spec.stdio)
+            .await
+            .map_err(|error| fault(&error))?;
         let further = running.add_process(exec.process.clone(), process);
         let shared = Arc::clone(self);
         self.watchers.spawn(async move {
             let exit = further.process.wait().await;
             let (container, process) = (exec.container, exec.process);
-            let ended = ProcessEnded { container, process: process.clone(), exit };
+            let ended = ProcessEnded {
+                container,
+                process: process.clone(),
+                exit,
+            };
             let _ = shared.link.notify(&ended).await;
             drop(further);
             let _ = tokio::time::timeout(OUTPUT_KEPT, shared.ended.cancelled()).await;
@@ -273,22 +331,36 @@ impl Shared {
 
     /// Carries one stream. Whatever fails resets it, by dropping it.
     async fn carry(&self, opened: OpenedStream) {
-        let Ok((header, stream)) = opened.accept::<StreamHeader>() else { return };
+        let Ok((header, stream)) = opened.accept::<StreamHeader>() else {
+            return;
+        };
         match header {
             StreamHeader::Tunnel { container, port } => {
-                let Ok(running) = self.container(&container) else { return };
-                let Ok(connection) = running.container.connect(port).await else { return };
+                let Ok(running) = self.container(&container) else {
+                    return;
+                };
+                let Ok(connection) = running.container.connect(port).await else {
+                    return;
+                };
                 let _ = connection.set_nodelay(true);
                 let _ = splice(stream, connection).await;
             }
-            StreamHeader::Stdio { container, process, stream: which } => {
-                let Ok(running) = self.container(&container) else { return };
+            StreamHeader::Stdio {
+                container,
+                process,
+                stream: which,
+            } => {
+                let Ok(running) = self.container(&container) else {
+                    return;
+                };
                 let taken = running.take_stream(process.as_ref(), which);
                 // The stream must not keep a container that is destroyed.
                 drop(running);
                 match taken {
                     Some(taken) => carry_stdio(stream, taken).await,
-                    None => tracing::debug!("{which:?} of a process in {container} is not there or was taken before"),
+                    None => tracing::debug!(
+                        "{which:?} of a process in {container} is not there or was taken before"
+                    ),
                 }
             }
             StreamHeader::Upload { .. } | StreamHeader::Fetch { .. } => {}
@@ -316,7 +388,13 @@ async fn carry_stdio(mut stream: ByteStream, taken: Stream) {
 async fn report_end(shared: Arc<Shared>, id: ContainerId, running: Arc<Running>) {
     let exit = running.container.first_process().wait().await;
     drop(running);
-    let _ = shared.link.notify(&ContainerEnded { container: id, exit }).await;
+    let _ = shared
+        .link
+        .notify(&ContainerEnded {
+            container: id,
+            exit,
+        })
+        .await;
 }
 
 /// A container's entry in the table while it is being made.

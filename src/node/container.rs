@@ -70,13 +70,21 @@ impl Slot {
     pub(crate) fn ready(&self) -> Result<Arc<Running>, Fault> {
         match &*self.state.borrow() {
             State::Ready(running) => Ok(Arc::clone(running)),
-            State::Creating => Err(Fault::new(FaultCode::InUse, "the container is still being made")),
+            State::Creating => Err(Fault::new(
+                FaultCode::InUse,
+                "the container is still being made",
+            )),
         }
     }
 
     /// The container once it is ready; none if it could not be made.
     pub(crate) async fn settled(mut self) -> Option<Arc<Running>> {
-        match &*self.state.wait_for(|state| matches!(state, State::Ready(_))).await.ok()? {
+        match &*self
+            .state
+            .wait_for(|state| matches!(state, State::Ready(_)))
+            .await
+            .ok()?
+        {
             State::Ready(running) => Some(Arc::clone(running)),
             State::Creating => None,
         }
@@ -86,7 +94,12 @@ impl Slot {
 impl Filler {
     pub(crate) fn fill(self, container: Box<dyn Container>, program: Program) -> Arc<Running> {
         let streams = Streams(Mutex::new(container.first_process().take_io()));
-        let running = Arc::new(Running { container, program, processes: Mutex::default(), streams });
+        let running = Arc::new(Running {
+            container,
+            program,
+            processes: Mutex::default(),
+            streams,
+        });
         self.state.send_replace(State::Ready(Arc::clone(&running)));
         running
     }
@@ -96,24 +109,42 @@ impl Running {
     pub(crate) fn add_process(&self, id: ProcessId, process: Box<dyn Process>) -> Arc<Further> {
         let streams = Streams(Mutex::new(process.take_io()));
         let further = Arc::new(Further { process, streams });
-        self.processes.lock().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::clone(&further));
+        self.processes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(id, Arc::clone(&further));
         further
     }
 
     /// A further process by its name.
     pub(crate) fn process(&self, id: &ProcessId) -> Result<Arc<Further>, Fault> {
-        let processes = self.processes.lock().unwrap_or_else(PoisonError::into_inner);
+        let processes = self
+            .processes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let process = processes.get(id).cloned();
-        process.ok_or_else(|| Fault::new(FaultCode::NotFound, format!("the container has no process {id}")))
+        process.ok_or_else(|| {
+            Fault::new(
+                FaultCode::NotFound,
+                format!("the container has no process {id}"),
+            )
+        })
     }
 
     /// Forgets a further process, and kills it if it still runs.
     pub(crate) fn forget_process(&self, id: &ProcessId) {
-        self.processes.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+        self.processes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(id);
     }
 
     /// Takes a standard stream of a process, the first one if not named.
-    pub(crate) fn take_stream(&self, process: Option<&ProcessId>, which: StdioStream) -> Option<Stream> {
+    pub(crate) fn take_stream(
+        &self,
+        process: Option<&ProcessId>,
+        which: StdioStream,
+    ) -> Option<Stream> {
         match process {
             None => self.streams.take(which),
             Some(id) => self.process(id).ok()?.streams.take(which),

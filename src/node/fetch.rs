@@ -1,8 +1,8 @@
 //! Layers on their way from the location to the engine.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::sync::mpsc;
@@ -27,19 +27,30 @@ pub(crate) async fn layers(
     container: &ContainerId,
     layers: &[Layer],
 ) -> Result<(), Fault> {
-    let missing: BTreeSet<Digest> =
-        layers.iter().map(|layer| layer.digest).filter(|layer| !engine.has_layer(layer)).collect();
+    let missing: BTreeSet<Digest> = layers
+        .iter()
+        .map(|layer| layer.digest)
+        .filter(|layer| !engine.has_layer(layer))
+        .collect();
     if missing.is_empty() {
         return Ok(());
     }
     let (progress, mut reports) = mpsc::channel(16);
     let fetching = async move {
         let progress = &progress;
-        stream::iter(missing).map(|layer| one(link, engine, layer, progress.clone())).buffer_unordered(PARALLEL).try_collect().await
+        stream::iter(missing)
+            .map(|layer| one(link, engine, layer, progress.clone()))
+            .buffer_unordered(PARALLEL)
+            .try_collect()
+            .await
     };
     let reporting = async {
         while let Some((layer, done)) = reports.recv().await {
-            let report = UnpackProgress { container: container.clone(), layer, done };
+            let report = UnpackProgress {
+                container: container.clone(),
+                layer,
+                done,
+            };
             if link.notify(&report).await.is_err() {
                 return;
             }
@@ -55,8 +66,16 @@ async fn one(
     layer: Digest,
     progress: mpsc::Sender<(Digest, u64)>,
 ) -> Result<(), Fault> {
-    let gone = |closed| Fault::new(FaultCode::NoNode, format!("the location has gone: {closed}"));
-    let stream = link.open(&StreamHeader::Fetch { layer }).await.map_err(gone)?;
+    let gone = |closed| {
+        Fault::new(
+            FaultCode::NoNode,
+            format!("the location has gone: {closed}"),
+        )
+    };
+    let stream = link
+        .open(&StreamHeader::Fetch { layer })
+        .await
+        .map_err(gone)?;
     let reported = Arc::new(AtomicU64::new(0));
     let report = move |done: u64| {
         if done >= reported.load(Ordering::Relaxed) + PROGRESS_STEP {
@@ -65,5 +84,8 @@ async fn one(
             let _ = progress.try_send((layer, done));
         }
     };
-    engine.add_layer(layer, Box::new(chunks::reader(stream)), Box::new(report)).await.map_err(|error| fault(&error))
+    engine
+        .add_layer(layer, Box::new(chunks::reader(stream)), Box::new(report))
+        .await
+        .map_err(|error| fault(&error))
 }

@@ -19,7 +19,9 @@ use engine::EngineError;
 fn fault(error: &EngineError) -> Fault {
     let code = match error {
         EngineError::Privilege(_) | EngineError::Unsupported(_) => FaultCode::Unsupported,
-        EngineError::WrongDigest { .. } | EngineError::BadLayer { .. } | EngineError::BadSpec(_) => FaultCode::BadImage,
+        EngineError::WrongDigest { .. }
+        | EngineError::BadLayer { .. }
+        | EngineError::BadSpec(_) => FaultCode::BadImage,
         EngineError::InUse(_) => FaultCode::InUse,
         EngineError::DiskFull(_) => FaultCode::LimitReached,
         EngineError::Ended => FaultCode::NotFound,

@@ -23,7 +23,10 @@ pub(crate) fn first(image: &ImageConfig, spec: &ContainerSpec) -> Result<Program
     Ok(Program {
         args,
         env: merge(&image.env, &spec.env),
-        working_dir: spec.working_dir.clone().unwrap_or_else(|| image.working_dir.clone()),
+        working_dir: spec
+            .working_dir
+            .clone()
+            .unwrap_or_else(|| image.working_dir.clone()),
         user: spec.user.clone().unwrap_or_else(|| image.user.clone()),
     })
 }
@@ -31,12 +34,18 @@ pub(crate) fn first(image: &ImageConfig, spec: &ContainerSpec) -> Result<Program
 /// A further process of a container whose first one was started as `first`.
 pub(crate) fn further(first: &Program, spec: &ProcessSpec) -> Result<Program, Fault> {
     if spec.args.is_empty() {
-        return Err(Fault::new(FaultCode::Malformed, "there is no command to run"));
+        return Err(Fault::new(
+            FaultCode::Malformed,
+            "there is no command to run",
+        ));
     }
     Ok(Program {
         args: spec.args.clone(),
         env: merge(&first.env, &spec.env),
-        working_dir: spec.working_dir.clone().unwrap_or_else(|| first.working_dir.clone()),
+        working_dir: spec
+            .working_dir
+            .clone()
+            .unwrap_or_else(|| first.working_dir.clone()),
         user: spec.user.clone().unwrap_or_else(|| first.user.clone()),
     })
 }
@@ -45,7 +54,10 @@ pub(crate) fn further(first: &Program, spec: &ProcessSpec) -> Result<Program, Fa
 fn merge(base: &[String], over: &[String]) -> Vec<String> {
     let mut merged: Vec<String> = Vec::with_capacity(base.len() + over.len());
     for variable in base.iter().chain(over) {
-        match merged.iter_mut().find(|other| name(other) == name(variable)) {
+        match merged
+            .iter_mut()
+            .find(|other| name(other) == name(variable))
+        {
             Some(other) => other.clone_from(variable),
             None => merged.push(variable.clone()),
         }
@@ -87,13 +99,22 @@ mod tests {
         assert_eq!(args(None, None), Ok(strings(&["/entry", "nginx", "-g"])));
         assert_eq!(args(None, Some(&["sh"])), Ok(strings(&["/entry", "sh"])));
         assert_eq!(args(Some(&["sh"]), None), Ok(strings(&["sh"])));
-        assert_eq!(args(Some(&[]), Some(&["ls", "/"])), Ok(strings(&["ls", "/"])));
+        assert_eq!(
+            args(Some(&[]), Some(&["ls", "/"])),
+            Ok(strings(&["ls", "/"]))
+        );
         assert_eq!(args(Some(&[]), None).unwrap_err().code, FaultCode::BadImage);
     }
 
     #[test]
     fn variables_replace_those_of_the_image() {
-        let spec = ContainerSpec { env: strings(&["A=2", "B=3", "B=4"]), ..ContainerSpec::default() };
-        assert_eq!(first(&nginx(), &spec).unwrap().env, strings(&["PATH=/bin", "A=2", "B=4"]));
+        let spec = ContainerSpec {
+            env: strings(&["A=2", "B=3", "B=4"]),
+            ..ContainerSpec::default()
+        };
+        assert_eq!(
+            first(&nginx(), &spec).unwrap().env,
+            strings(&["PATH=/bin", "A=2", "B=4"])
+        );
     }
 }

@@ -108,7 +108,10 @@ pub struct ImageConfig {
 impl ImageConfig {
     /// Numbers of the exposed TCP ports, in ascending order.
     pub fn exposed_tcp(&self) -> impl Iterator<Item = u16> + '_ {
-        self.exposed_ports.iter().filter(|port| port.transport == Transport::Tcp).map(|port| port.number)
+        self.exposed_ports
+            .iter()
+            .filter(|port| port.transport == Transport::Tcp)
+            .map(|port| port.number)
     }
 }
 

@@ -30,7 +30,7 @@ pub struct Container {
 }
 
 impl Container {
-    pub(super) async fn attach(
+    pub(super) async fn spawned(
         shared: Arc<Shared>,
         id: ContainerId,
         image: Description,
@@ -39,7 +39,13 @@ impl Container {
         exit: watch::Receiver<Option<Exit>>,
     ) -> Result<Self, Error> {
         let first = Process::attach(Arc::clone(&shared), id.clone(), None, stdio, exit).await?;
-        Ok(Self { shared, id, image: Arc::new(image), spawned, first })
+        Ok(Self {
+            shared,
+            id,
+            image: Arc::new(image),
+            spawned,
+            first,
+        })
     }
 
     /// Its name.
@@ -84,7 +90,13 @@ impl Container {
     ///
     /// When it runs already, or cannot run.
     pub async fn start(&self) -> Result<(), Error> {
-        Ok(self.shared.link.call(&Wake { container: self.id.clone() }).await?)
+        Ok(self
+            .shared
+            .link
+            .call(&Wake {
+                container: self.id.clone(),
+            })
+            .await?)
     }
 
     /// Starts a further process.
@@ -97,9 +109,20 @@ impl Container {
         let id = ProcessId::random();
         let exit = self.shared.expect_exit(&self.id, Some(&id));
         let stdio = spec.stdio;
-        let exec = Exec { container: self.id.clone(), process: id.clone(), spec };
+        let exec = Exec {
+            container: self.id.clone(),
+            process: id.clone(),
+            spec,
+        };
         self.shared.link.call(&exec).await?;
-        Process::attach(Arc::clone(&self.shared), self.id.clone(), Some(id), stdio, exit).await
+        Process::attach(
+            Arc::clone(&self.shared),
+            self.id.clone(),
+            Some(id),
+            stdio,
+            exit,
+        )
+        .await
     }
 
     /// Waits until it listens on every TCP port that its image exposes, and for a minute at most. A container that
@@ -121,11 +144,20 @@ impl Container {
     ///
     /// When that takes longer than `timeout`, or the container ends.
     pub async fn wait_tcp(&self, port: u16, timeout: Duration) -> Result<(), Error> {
-        let answer = self.shared.link.call(&WaitTcp { container: self.id.clone(), port, timeout }).await;
+        let answer = self
+            .shared
+            .link
+            .call(&WaitTcp {
+                container: self.id.clone(),
+                port,
+                timeout,
+            })
+            .await;
         answer.map_err(|error| match Error::from(error) {
-            Error::Refused(fault) if fault.code == FaultCode::TimedOut => {
-                Error::TimedOut { what: format!("waiting for the container to listen on port {port}"), limit: timeout }
-            }
+            Error::Refused(fault) if fault.code == FaultCode::TimedOut => Error::TimedOut {
+                what: format!("waiting for the container to listen on port {port}"),
+                limit: timeout,
+            },
             Error::Refused(fault) => match self.first.exit() {
                 Some(exit) => Error::Ended(exit),
                 None => Error::Refused(fault),
@@ -168,7 +200,12 @@ impl Container {
     /// # Errors
     ///
     /// As [`Container::wait_http_200`].
-    pub async fn wait_tunnel_http_200(&self, tunnel: &Tunnel, host: &str, path: &str) -> Result<(), Error> {
+    pub async fn wait_tunnel_http_200(
+        &self,
+        tunnel: &Tunnel,
+        host: &str,
+        path: &str,
+    ) -> Result<(), Error> {
         http::require_local(host).await?;
         self.wait_tcp(tunnel.port(), READY_TIMEOUT).await?;
         tokio::select! {
@@ -199,7 +236,12 @@ impl Container {
     ///
     /// When the session has ended, which ends the container too.
     pub async fn destroy(&self) -> Result<(), Error> {
-        self.shared.link.call(&Destroy { container: self.id.clone() }).await?;
+        self.shared
+            .link
+            .call(&Destroy {
+                container: self.id.clone(),
+            })
+            .await?;
         self.shared.forget_exits(&self.id);
         Ok(())
     }

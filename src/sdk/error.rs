@@ -61,7 +61,9 @@ pub enum Error {
         limit: Duration,
     },
     /// A host name that should be this machine's is not.
-    #[error("{host} does not resolve to this machine: expected it to resolve to a loopback address")]
+    #[error(
+        "{host} does not resolve to this machine: expected it to resolve to a loopback address"
+    )]
     NotLocal {
         /// The name.
         host: String,
@@ -89,7 +91,10 @@ impl From<CallError> for Error {
     fn from(error: CallError) -> Self {
         match error {
             CallError::Fault(fault) => Self::Refused(fault),
-            CallError::Closed(reason) => Self::Closed(reason),
+            CallError::Closed(Closed(reason)) => Self::Closed(reason),
+            CallError::Malformed(_) | CallError::TooLong(_) => {
+                Self::Stream(io::Error::other(error))
+            }
         }
     }
 }

@@ -25,17 +25,32 @@ pub(super) async fn require_local(host: &str) -> Result<(), Error> {
         Ok(mut addresses) => addresses.any(|address| address.ip().is_loopback()),
         Err(_) => false,
     };
-    if local { Ok(()) } else { Err(Error::NotLocal { host: host.to_owned() }) }
+    if local {
+        Ok(())
+    } else {
+        Err(Error::NotLocal {
+            host: host.to_owned(),
+        })
+    }
 }
 
 /// The address to show to a browser.
 pub(super) fn url(host: &str, port: u16, path: &str) -> String {
     let slash = if path.starts_with('/') { "" } else { "/" };
-    if port == 80 { format!("http://{host}{slash}{path}") } else { format!("http://{host}:{port}{slash}{path}") }
+    if port == 80 {
+        format!("http://{host}{slash}{path}")
+    } else {
+        format!("http://{host}:{port}{slash}{path}")
+    }
 }
 
 /// Asks again and again until the answer has status 200.
-pub(super) async fn wait_200(address: SocketAddr, host: &str, path: &str, limit: Duration) -> Result<(), Error> {
+pub(super) async fn wait_200(
+    address: SocketAddr,
+    host: &str,
+    path: &str,
+    limit: Duration,
+) -> Result<(), Error> {
     let deadline = Instant::now() + limit;
     let mut pause = FIRST_RETRY;
     loop {
@@ -43,7 +58,13 @@ pub(super) async fn wait_200(address: SocketAddr, host: &str, path: &str, limit:
             return Ok(());
         }
         if Instant::now() >= deadline {
-            return Err(Error::TimedOut { what: format!("waiting for status 200 from {}", url(host, address.port(), path)), limit });
+            return Err(Error::TimedOut {
+                what: format!(
+                    "waiting for status 200 from {}",
+                    url(host, address.port(), path)
+                ),
+                limit,
+            });
         }
         sleep(pause).await;
         pause = (pause * 2).min(LAST_RETRY);
@@ -55,8 +76,13 @@ async fn status(address: SocketAddr, host: &str, path: &str) -> std::io::Result<
     let mut stream = TcpStream::connect(address).await?;
     let slash = if path.starts_with('/') { "" } else { "/" };
     let port = address.port();
-    let host = if port == 80 { host.to_owned() } else { format!("{host}:{port}") };
-    let request = format!("GET {slash}{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    let host = if port == 80 {
+        host.to_owned()
+    } else {
+        format!("{host}:{port}")
+    };
+    let request =
+        format!("GET {slash}{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut line = Vec::new();
     let mut answer = stream.take(MAX_STATUS_LINE);
@@ -66,7 +92,12 @@ async fn status(address: SocketAddr, host: &str, path: &str) -> std::io::Result<
 
 /// Reads the status out of the first line of an answer.
 fn parse_status(answer: &[u8]) -> Option<u16> {
-    let line = std::str::from_utf8(answer.split(|byte| *byte == b'\r' || *byte == b'\n').next()?).ok()?;
+    let line = std::str::from_utf8(
+        answer
+            .split(|byte| *byte == b'\r' || *byte == b'\n')
+            .next()?,
+    )
+    .ok()?;
     let mut words = line.split(' ');
     words.next()?.starts_with("HTTP/1.").then_some(())?;
     words.next()?.parse().ok()
@@ -80,7 +111,13 @@ mod tests {
     fn statuses_are_read_from_the_first_line_only() {
         assert_eq!(parse_status(b"HTTP/1.1 200 OK\r\nX: 1\r\n"), Some(200));
         assert_eq!(parse_status(b"HTTP/1.0 404 Not Found\n"), Some(404));
-        for garbage in [&b""[..], b"\r\n", b"SSH-2.0-x\r\nHTTP/1.1 200 OK", b"HTTP/1.1", b"\xff\xff 200"] {
+        for garbage in [
+            &b""[..],
+            b"\r\n",
+            b"SSH-2.0-x\r\nHTTP/1.1 200 OK",
+            b"HTTP/1.1",
+            b"\xff\xff 200",
+        ] {
             assert_eq!(parse_status(garbage), None);
         }
     }
@@ -89,8 +126,14 @@ mod tests {
     async fn only_this_machine_is_local() {
         assert!(require_local("localhost").await.is_ok());
         assert!(require_local("127.0.0.1").await.is_ok());
-        assert!(matches!(require_local("192.0.2.1").await, Err(Error::NotLocal { .. })));
-        assert!(matches!(require_local("no such name").await, Err(Error::NotLocal { .. })));
+        assert!(matches!(
+            require_local("192.0.2.1").await,
+            Err(Error::NotLocal { .. })
+        ));
+        assert!(matches!(
+            require_local("no such name").await,
+            Err(Error::NotLocal { .. })
+        ));
     }
 
     #[test]

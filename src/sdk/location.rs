@@ -12,13 +12,15 @@ use super::node::Node;
 use super::upload::Upload;
 use crate::ids::{ContainerId, NodeId, ProcessId};
 use crate::image::{self, Description, Image, KnownImages, ResolveOptions};
-use crate::link::{CloseReason, ConnectOptions, Inbound, Incoming, Link, PendingNotice, Status, connect};
+use crate::link::{
+    CloseReason, ConnectOptions, Inbound, Incoming, Link, PendingNotice, Status, connect,
+};
 use crate::progress::{Progress, Step};
 use crate::protocol::container::Exit;
 use crate::protocol::handshake::Role;
 use crate::protocol::messages::{
-    CachedImage, ContainerEnded, DescribeImage, EnsureImage, ListImages, ListNodes, NodeChanged, NodeInfo, NodeLeft,
-    Notice, ProcessEnded, RemoveImage, Removed, UnpackProgress,
+    CachedImage, ContainerEnded, DescribeImage, EnsureImage, ListImages, ListNodes, NodeChanged,
+    NodeInfo, NodeLeft, Notice, ProcessEnded, RemoveImage, Removed, UnpackProgress,
 };
 
 /// A session at a location. Clones are the same session.
@@ -52,7 +54,13 @@ impl Location {
     ///
     /// When the location cannot be reached, does not know this client's key, or is not the one that was expected.
     pub async fn connect(dialler: Dialler) -> Result<Self, Error> {
-        let Dialler { name, dial, identity, location, host } = dialler;
+        let Dialler {
+            name,
+            dial,
+            identity,
+            location,
+            host,
+        } = dialler;
         let options = ConnectOptions {
             identity,
             location,
@@ -61,8 +69,14 @@ impl Location {
             token: None,
         };
         let connected = connect(dial, options).await;
-        let (link, incoming) = connected.map_err(|source| Error::Connect { location: name, source })?;
-        let shared = Arc::new(Shared { link, tables: Mutex::default() });
+        let (link, incoming) = connected.map_err(|source| Error::Connect {
+            location: name,
+            source,
+        })?;
+        let shared = Arc::new(Shared {
+            link,
+            tables: Mutex::default(),
+        });
         let reader = tokio::spawn(read(Arc::clone(&shared), incoming));
         let location = Self {
             shared,
@@ -70,7 +84,11 @@ impl Location {
             host: Arc::new(Mutex::new(host)),
         };
         let nodes = location.shared.link.call(&ListNodes {}).await?;
-        location.shared.tables().nodes.extend(nodes.into_iter().map(|node| (node.id.clone(), node)));
+        location
+            .shared
+            .tables()
+            .nodes
+            .extend(nodes.into_iter().map(|node| (node.id.clone(), node)));
         Ok(location)
     }
 
@@ -81,14 +99,20 @@ impl Location {
     /// When the session has ended.
     pub async fn ranked_nodes(&self) -> Result<Vec<Node>, Error> {
         let nodes = self.shared.link.call(&ListNodes {}).await?;
-        Ok(nodes.into_iter().map(|info| Node::new(Arc::clone(&self.shared), info)).collect())
+        Ok(nodes
+            .into_iter()
+            .map(|info| Node::new(Arc::clone(&self.shared), info))
+            .collect())
     }
 
     /// All nodes that are there now, in no particular order, without asking the location.
     #[must_use]
     pub fn nodes(&self) -> Vec<Node> {
         let nodes: Vec<NodeInfo> = self.shared.tables().nodes.values().cloned().collect();
-        nodes.into_iter().map(|info| Node::new(Arc::clone(&self.shared), info)).collect()
+        nodes
+            .into_iter()
+            .map(|info| Node::new(Arc::clone(&self.shared), info))
+            .collect()
     }
 
     /// The node with most room.
@@ -97,7 +121,11 @@ impl Location {
     ///
     /// When there is none, or the session has ended.
     pub async fn node(&self) -> Result<Node, Error> {
-        self.ranked_nodes().await?.into_iter().next().ok_or(Error::NoNode)
+        self.ranked_nodes()
+            .await?
+            .into_iter()
+            .next()
+            .ok_or(Error::NoNode)
     }
 
     /// The same as [`Location::node`], by the name that it had first.
@@ -116,7 +144,8 @@ impl Location {
     ///
     /// When it is nowhere to be found, or not made for the location's machines.
     pub async fn resolve(&self, reference: &str) -> Result<Image, Error> {
-        self.resolve_with(reference, &ResolveOptions::default()).await
+        self.resolve_with(reference, &ResolveOptions::default())
+            .await
     }
 
     /// [`Location::resolve`] with options.
@@ -124,7 +153,11 @@ impl Location {
     /// # Errors
     ///
     /// As [`Location::resolve`].
-    pub async fn resolve_with(&self, reference: &str, options: &ResolveOptions) -> Result<Image, Error> {
+    pub async fn resolve_with(
+        &self,
+        reference: &str,
+        options: &ResolveOptions,
+    ) -> Result<Image, Error> {
         Ok(image::resolve(reference, &Known(&self.shared.link), options).await?)
     }
 
@@ -134,7 +167,11 @@ impl Location {
     /// # Errors
     ///
     /// When a layer cannot be read, or the location cannot keep it.
-    pub async fn ensure_image_uploaded(&self, image: &Image, progress: &dyn Progress) -> Result<(), Error> {
+    pub async fn ensure_image_uploaded(
+        &self,
+        image: &Image,
+        progress: &dyn Progress,
+    ) -> Result<(), Error> {
         self.upload(image, false, progress).await
     }
 
@@ -147,9 +184,18 @@ impl Location {
         self.upload(image, true, progress).await
     }
 
-    async fn upload(&self, image: &Image, keep: bool, progress: &dyn Progress) -> Result<(), Error> {
+    async fn upload(
+        &self,
+        image: &Image,
+        keep: bool,
+        progress: &dyn Progress,
+    ) -> Result<(), Error> {
         let link = &self.shared.link;
-        let ensure = EnsureImage { description: image.description.clone(), names: image.names.clone(), keep };
+        let ensure = EnsureImage {
+            description: image.description.clone(),
+            names: image.names.clone(),
+            keep,
+        };
         let missing = link.call(&ensure).await?.missing;
         let upload = Upload::new(link, progress);
         upload.run(image, &missing).await?;
@@ -172,12 +218,24 @@ impl Location {
     ///
     /// When there is no such image, or a container uses it.
     pub async fn remove_image(&self, name: &str) -> Result<Removed, Error> {
-        let exact = self.shared.link.call(&RemoveImage { name: name.to_owned() }).await;
+        let exact = self
+            .shared
+            .link
+            .call(&RemoveImage {
+                name: name.to_owned(),
+            })
+            .await;
         match (exact.map_err(Error::from), image::canonical_name(name)) {
             (Err(Error::Refused(fault)), Some(canonical))
-                if fault.code == crate::protocol::messages::FaultCode::NotFound && canonical != name =>
+                if fault.code == crate::protocol::messages::FaultCode::NotFound
+                    && canonical != name =>
             {
-                match self.shared.link.call(&RemoveImage { name: canonical }).await {
+                match self
+                    .shared
+                    .link
+                    .call(&RemoveImage { name: canonical })
+                    .await
+                {
                     Ok(removed) => Ok(removed),
                     Err(_) => Err(Error::Refused(fault)),
                 }
@@ -200,7 +258,11 @@ impl Location {
     /// Ends the session and all that was started in it. Returns when nothing of it is left, where this process can know.
     pub async fn disconnect(&self) {
         self.shared.link.close().await;
-        let host = self.host.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let host = self
+            .host
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         if let Some(host) = host {
             host.shutdown().await;
         }
@@ -220,8 +282,19 @@ pub async fn last_image() -> Result<String, Error> {
 struct Known<'a>(&'a Link);
 
 impl KnownImages for Known<'_> {
-    fn describe<'a>(&'a self, name: &'a str) -> futures_util::future::BoxFuture<'a, Option<Description>> {
-        Box::pin(async { self.0.call(&DescribeImage { name: name.to_owned() }).await.ok().flatten() })
+    fn describe<'a>(
+        &'a self,
+        name: &'a str,
+    ) -> futures_util::future::BoxFuture<'a, Option<Description>> {
+        Box::pin(async {
+            self.0
+                .call(&DescribeImage {
+                    name: name.to_owned(),
+                })
+                .await
+                .ok()
+                .flatten()
+        })
     }
 }
 
@@ -237,7 +310,11 @@ impl Shared {
         process: Option<&ProcessId>,
     ) -> watch::Receiver<Option<Exit>> {
         let key = (container.clone(), process.cloned());
-        self.tables().exits.entry(key).or_insert_with(|| watch::Sender::new(None)).subscribe()
+        self.tables()
+            .exits
+            .entry(key)
+            .or_insert_with(|| watch::Sender::new(None))
+            .subscribe()
     }
 
     /// Nobody will ask for these ends any more.
@@ -247,7 +324,9 @@ impl Shared {
 
     /// Reports on the unpacking of a container's layers go there.
     pub(super) fn expect_unpacking(&self, container: &ContainerId, progress: &Arc<dyn Progress>) {
-        self.tables().unpacking.insert(container.clone(), Arc::downgrade(progress));
+        self.tables()
+            .unpacking
+            .insert(container.clone(), Arc::downgrade(progress));
     }
 
     fn exited(&self, container: ContainerId, process: Option<ProcessId>, exit: Exit) {
@@ -277,12 +356,24 @@ impl Shared {
                 self.exited(container, None, exit);
             }
             ProcessEnded::KIND => {
-                let ProcessEnded { container, process, exit } = notice.decode()?;
+                let ProcessEnded {
+                    container,
+                    process,
+                    exit,
+                } = notice.decode()?;
                 self.exited(container, Some(process), exit);
             }
             UnpackProgress::KIND => {
-                let UnpackProgress { container, layer, done } = notice.decode()?;
-                let progress = self.tables().unpacking.get(&container).and_then(Weak::upgrade);
+                let UnpackProgress {
+                    container,
+                    layer,
+                    done,
+                } = notice.decode()?;
+                let progress = self
+                    .tables()
+                    .unpacking
+                    .get(&container)
+                    .and_then(Weak::upgrade);
                 if let Some(progress) = progress {
                     progress.report(Step::LayerUnpacked { layer, done });
                 }
@@ -309,7 +400,10 @@ async fn read(shared: Arc<Shared>, mut incoming: Incoming) {
     let reason = shared.link.closed().await;
     let exits: Vec<_> = shared.tables().exits.keys().cloned().collect();
     for (container, process) in exits {
-        shared.exited(container, process, Exit::Lost(format!("the session has ended: {reason}")));
+        shared.exited(
+            container,
+            process,
+            Exit::Lost(format!("the session has ended: {reason}")),
+        );
     }
 }
-

@@ -35,6 +35,10 @@ impl Node {
     /// A container of the image on this node, to be described further and then started.
     #[must_use]
     pub fn spawn(&self, image: &Image) -> SpawnBuilder {
-        SpawnBuilder::new(Arc::clone(&self.shared), self.info.id.clone(), image.clone())
+        SpawnBuilder::new(
+            Arc::clone(&self.shared),
+            self.info.id.clone(),
+            image.clone(),
+        )
     }
 }

@@ -48,15 +48,29 @@ impl Process {
             if !wanted {
                 return Ok::<_, Error>(Mutex::new(None));
             }
-            let header = StreamHeader::Stdio { container: container.clone(), process: id.clone(), stream };
+            let header = StreamHeader::Stdio {
+                container: container.clone(),
+                process: id.clone(),
+                stream,
+            };
             Ok(Mutex::new(Some(shared.link.open(&header).await?)))
         };
         let streams = Streams {
             stdin: open(stdio.stdin, StdioStream::Stdin).await?,
             stdout: open(stdio.output, StdioStream::Stdout).await?,
-            stderr: open(stdio.output && stdio.terminal.is_none(), StdioStream::Stderr).await?,
+            stderr: open(
+                stdio.output && stdio.terminal.is_none(),
+                StdioStream::Stderr,
+            )
+            .await?,
         };
-        Ok(Self { shared, container, id, streams: Arc::new(streams), exit })
+        Ok(Self {
+            shared,
+            container,
+            id,
+            streams: Arc::new(streams),
+            exit,
+        })
     }
 
     /// What is written here, the process reads. Shut it down to let the process read the end. Given once, if attached.
@@ -105,7 +119,8 @@ impl Process {
             }
             Ok(bytes)
         };
-        let (stdout, stderr) = tokio::try_join!(read(self.take_stdout()), read(self.take_stderr()))?;
+        let (stdout, stderr) =
+            tokio::try_join!(read(self.take_stdout()), read(self.take_stderr()))?;
         Ok((self.wait().await, stdout, stderr))
     }
 
@@ -116,7 +131,15 @@ impl Process {
     /// When it has ended.
     pub async fn signal(&self, signal: u8) -> Result<(), Error> {
         let (container, process) = (self.container.clone(), self.id.clone());
-        Ok(self.shared.link.call(&Signal { container, process, signal }).await?)
+        Ok(self
+            .shared
+            .link
+            .call(&Signal {
+                container,
+                process,
+                signal,
+            })
+            .await?)
     }
 
     /// Changes the size of its terminal.
@@ -126,6 +149,14 @@ impl Process {
     /// When it has ended or has no terminal.
     pub async fn resize(&self, size: WindowSize) -> Result<(), Error> {
         let (container, process) = (self.container.clone(), self.id.clone());
-        Ok(self.shared.link.call(&Resize { container, process, size }).await?)
+        Ok(self
+            .shared
+            .link
+            .call(&Resize {
+                container,
+                process,
+                size,
+            })
+            .await?)
     }
 }

@@ -26,7 +26,14 @@ pub struct SpawnBuilder {
 impl SpawnBuilder {
     pub(super) fn new(shared: Arc<Shared>, node: NodeId, image: Image) -> Self {
         let (spec, progress) = (ContainerSpec::default(), Arc::new(Silent));
-        Self { shared, node, image, spec, uploaded: false, progress }
+        Self {
+            shared,
+            node,
+            image,
+            spec,
+            uploaded: false,
+            progress,
+        }
     }
 
     /// Adds a variable to the environment, or replaces the image's.
@@ -61,7 +68,11 @@ impl SpawnBuilder {
 
     /// Puts a file in place before the first process starts, readable by all.
     pub fn file(self, path: impl Into<String>, content: impl Into<Vec<u8>>) -> Self {
-        self.preboot_file(PrebootFile { path: path.into(), mode: 0o644, content: content.into() })
+        self.preboot_file(PrebootFile {
+            path: path.into(),
+            mode: 0o644,
+            content: content.into(),
+        })
     }
 
     /// Puts a file in place before the first process starts.
@@ -112,20 +123,44 @@ impl SpawnBuilder {
     ///
     /// When the image cannot be uploaded or the node cannot run it.
     pub async fn start(self) -> Result<Container, Error> {
-        let Self { shared, node, image, spec, uploaded, progress } = self;
+        let Self {
+            shared,
+            node,
+            image,
+            spec,
+            uploaded,
+            progress,
+        } = self;
         if !uploaded {
             let (description, names) = (image.description.clone(), image.names.clone());
-            let missing = shared.link.call(&EnsureImage { description, names, keep: false }).await?.missing;
-            Upload::new(&shared.link, &*progress).run(&image, &missing).await?;
+            let missing = shared
+                .link
+                .call(&EnsureImage {
+                    description,
+                    names,
+                    keep: false,
+                })
+                .await?
+                .missing;
+            Upload::new(&shared.link, &*progress)
+                .run(&image, &missing)
+                .await?;
         }
         let container = ContainerId::random();
         // Asked for before anything can be told.
         let exit = shared.expect_exit(&container, None);
         shared.expect_unpacking(&container, &progress);
         let stdio = spec.stdio;
-        let spawn = Spawn { container: container.clone(), node: Some(node), image: image.description.id, spec };
+        let spawn = Spawn {
+            container: container.clone(),
+            node: Some(node),
+            image: image.description.id,
+            spec,
+        };
         match shared.link.call(&spawn).await {
-            Ok(spawned) => Container::attach(shared, container, image.description, spawned, stdio, exit).await,
+            Ok(spawned) => {
+                Container::spawned(shared, container, image.description, spawned, stdio, exit).await
+            }
             Err(error) => {
                 shared.forget_exits(&container);
                 Err(error.into())

@@ -27,7 +27,9 @@ impl Listener {
     pub async fn bind(address: SocketAddr) -> Result<Self, Error> {
         let bound = TcpListener::bind(address).await;
         let listener = bound.map_err(|source| Error::Bind { address, source })?;
-        let address = listener.local_addr().map_err(|source| Error::Bind { address, source })?;
+        let address = listener
+            .local_addr()
+            .map_err(|source| Error::Bind { address, source })?;
         Ok(Self { listener, address })
     }
 
@@ -49,7 +51,11 @@ impl Tunnel {
     pub(super) fn new(link: Link, container: ContainerId, listener: Listener, port: u16) -> Self {
         let address = listener.address;
         let accepting = tokio::spawn(accept(link, container, listener.listener, port));
-        Self { address, port, _accepting: AbortOnDropHandle::new(accepting) }
+        Self {
+            address,
+            port,
+            _accepting: AbortOnDropHandle::new(accepting),
+        }
     }
 
     /// The local address.

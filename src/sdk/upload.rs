@@ -27,7 +27,11 @@ pub(super) struct Upload<'a> {
 
 impl<'a> Upload<'a> {
     pub(super) fn new(link: &'a Link, progress: &'a dyn Progress) -> Self {
-        Self { link, progress, sent: AtomicU64::new(0) }
+        Self {
+            link,
+            progress,
+            sent: AtomicU64::new(0),
+        }
     }
 
     /// Sends the missing layers of an image.
@@ -45,17 +49,35 @@ impl<'a> Upload<'a> {
     /// What it came to.
     pub(super) fn summary(&self, description: &Description, missing: &[MissingLayer]) -> Step {
         let missing: BTreeSet<_> = missing.iter().map(|missing| missing.layer.digest).collect();
-        let saved = description.layers.iter().filter(|layer| !missing.contains(&layer.digest));
-        Step::Uploaded { sent: self.sent.load(Ordering::Relaxed), saved: saved.filter_map(|layer| layer.size).sum() }
+        let saved = description
+            .layers
+            .iter()
+            .filter(|layer| !missing.contains(&layer.digest));
+        Step::Uploaded {
+            sent: self.sent.load(Ordering::Relaxed),
+            saved: saved.filter_map(|layer| layer.size).sum(),
+        }
     }
 
     async fn send(&self, wanted: &MissingLayer, tar: LayerReader) -> io::Result<()> {
         let (layer, offset) = (wanted.layer.digest, wanted.offset);
-        self.progress.report(Step::LayerStarted { layer, size: wanted.layer.size, offset });
-        let stream = self.link.open(&StreamHeader::Upload { layer, offset }).await?;
+        self.progress.report(Step::LayerStarted {
+            layer,
+            size: wanted.layer.size,
+            offset,
+        });
+        let stream = self
+            .link
+            .open(&StreamHeader::Upload { layer, offset })
+            .await?;
         let (mut answer, mut stream) = tokio::io::split(stream);
         let sending = async {
-            let progress = |done| self.progress.report(Step::LayerSent { layer, done: offset + done });
+            let progress = |done| {
+                self.progress.report(Step::LayerSent {
+                    layer,
+                    done: offset + done,
+                })
+            };
             let sent = chunks::send(tar, &mut stream, progress).await?;
             self.sent.fetch_add(sent.wire, Ordering::Relaxed);
             stream.shutdown().await
@@ -82,7 +104,11 @@ impl<'a> Upload<'a> {
 }
 
 impl LayerSink for Upload<'_> {
-    fn layer<'a>(&'a self, wanted: &'a MissingLayer, tar: LayerReader) -> BoxFuture<'a, io::Result<()>> {
+    fn layer<'a>(
+        &'a self,
+        wanted: &'a MissingLayer,
+        tar: LayerReader,
+    ) -> BoxFuture<'a, io::Result<()>> {
         Box::pin(self.send(wanted, tar))
     }
 }
