@@ -12,6 +12,7 @@ use futures_util::future::BoxFuture;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::config::Config;
 use crate::ids::{NodeId, UserId};
 use crate::keys::SecretKey;
 use crate::link::{ConnectOptions, MemoryDial, connect, memory};
@@ -29,6 +30,20 @@ struct Embedded {
     shutdown: CancellationToken,
     server: JoinHandle<std::io::Result<()>>,
     agent: Option<JoinHandle<()>>,
+}
+
+/// The way to the location that this user has configured, or else to an embedded one that is started now.
+///
+/// # Errors
+///
+/// When there is nowhere to keep its state.
+pub async fn dialler(config: &Config) -> Result<Dialler, Error> {
+    start(&config.state, engine(config)?).await
+}
+
+#[cfg(target_os = "linux")]
+fn engine(_config: &Config) -> Result<Option<Arc<dyn Engine>>, Error> {
+    Ok(None)
 }
 
 /// Starts a location on a state directory, with a node in it if there is an engine for one, and returns the way to it.
