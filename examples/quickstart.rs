@@ -14,7 +14,9 @@ fn main() -> anyhow::Result<()> {
 }
 
 async fn run() -> anyhow::Result<()> {
-    let image = std::env::args().nth(1).unwrap_or_else(|| "nginx".to_owned());
+    let image = std::env::args()
+        .nth(1)
+        .unwrap_or_else(|| "nginx".to_owned());
 
     let location = Location::connect(tfnz::dialler(&Config::from_env()?).await?).await?;
     let image = location.resolve(&image).await?;

@@ -61,15 +61,15 @@ pub async fn start(state: &Path, engine: Option<Arc<dyn Engine>>) -> Result<Dial
         SecretKey::generate(),
     );
     let user: UserId = USER.parse().expect("the user's id is well formed");
-    let principals = HashMap::from([
+    let residents = HashMap::from([
         (client_key.public(), Principal::User(user)),
-        (node_key.public(), Principal::Node),
+        (node_key.public(), Principal::Node(NodeId::random())),
     ]);
     let location = location_key.public();
     let server = Server::open(Options {
         state: state.to_owned(),
         identity: location_key,
-        principals,
+        residents,
     })
     .map_err(|error| failed(error.into()))?;
     let (dial, listener) = memory();
@@ -83,7 +83,7 @@ pub async fn start(state: &Path, engine: Option<Arc<dyn Engine>>) -> Result<Dial
             let options = options(node_key, location, Role::Node);
             let connected = connect(Arc::new(dial.clone()), options).await;
             let (link, incoming) = connected.map_err(|error| failed(error.into()))?;
-            let agent = Agent::new(NodeId::random(), engine, state.to_owned(), link);
+            let agent = Agent::new(engine, state.to_owned(), link);
             let agent = tokio::spawn(agent.serve(incoming, CancellationToken::new()));
             // The first client should not find a location without its node.
             let _ = nodes.wait_for(|count| *count > 0).await;

@@ -21,6 +21,8 @@ pub mod config;
 pub mod embedded;
 pub mod ids;
 pub mod image;
+pub mod invitation;
+pub mod keyring;
 pub mod keys;
 pub mod link;
 pub mod location;
@@ -38,7 +40,11 @@ pub use embedded::dialler;
 /// runs itself again with the first argument `__shim`. The image `hello` is the executable too, with the first argument
 /// `__hello`.
 pub fn init_if_asked() {
-    match std::env::args_os().nth(1).as_deref().and_then(std::ffi::OsStr::to_str) {
+    match std::env::args_os()
+        .nth(1)
+        .as_deref()
+        .and_then(std::ffi::OsStr::to_str)
+    {
         _ => {}
     }
 }

@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 
 /// Each area of `src`, and the areas that it may name. `ids`, the identifiers, may be named by all.
 const MAY_USE: &[(&str, &[&str])] = &[
-    (&[]),
+    ("ids", &[]),
     ("keys", &[]),
+    ("keyring", &["keys"]),
+    ("invitation", &["keys"]),
     ("config", &[]),
     ("progress", &[]),
     ("shutdown", &[]),
@@ -15,7 +17,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("link", &["keys", "protocol"]),
     ("image", &["protocol"]),
     ("sdk", &["keys", "link", "protocol", "image", "progress"]),
-    ("location", &["keys", "link", "protocol", "image"]),
+    (
+        "location",
+        &["invitation", "keys", "link", "protocol", "image"],
+    ),
     ("node/engine", &["protocol"]),
     ("node", &["keys", "link", "protocol", "node/engine"]),
     (
