@@ -135,7 +135,11 @@ impl Keyring {
     }
 
     /// The one name that is `prefix`, or begins with it.
-    fn complete(&self, prefix: &str) -> Result<String, KeyringError> {
+    ///
+    /// # Errors
+    ///
+    /// When there is no such location, or more than one.
+    pub fn complete(&self, prefix: &str) -> Result<String, KeyringError> {
         let names = self.names()?;
         if names.iter().any(|name| name == prefix) {
             return Ok(prefix.to_owned());

@@ -14,6 +14,7 @@ mod admin;
 mod agent;
 mod broker;
 mod db;
+mod home;
 mod images;
 pub mod layers;
 mod session;
@@ -32,6 +33,7 @@ use tokio_util::task::TaskTracker;
 
 pub use accounts::Principal;
 pub use db::DbError;
+pub use home::{Claim, Home, HomeError};
 
 use crate::keys::{PublicKey, SecretKey};
 use crate::link::{AcceptOptions, Accepted, Acceptor, Applicant, Link, Listen, Transport};
