@@ -16,7 +16,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("protocol", &[]),
     ("link", &["keys", "protocol"]),
     ("image", &["protocol"]),
-    ("sdk", &["keys", "link", "protocol", "image", "progress"]),
+    (
+        "sdk",
+        &["keys", "keyring", "link", "protocol", "image", "progress"],
+    ),
     (
         "location",
         &["invitation", "keys", "link", "protocol", "image"],
@@ -26,8 +29,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "embedded",
         &[
-            "ids",
             "keys",
+            "keyring",
             "config",
             "link",
             "protocol",
@@ -40,7 +43,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "config", "embedded", "image", "link", "progress", "protocol", "sdk", "shutdown",
+            "config", "embedded", "image", "keyring", "link", "progress", "protocol", "sdk",
+            "shutdown",
         ],
     ),
 ];
