@@ -4,6 +4,11 @@
 //! this protocol over real connections.
 
 pub mod container;
+pub mod control;
+pub mod frame;
 pub mod handshake;
 pub mod image;
 pub mod messages;
+pub mod mux;
+pub mod record;
+pub mod replay;
