@@ -52,31 +52,3 @@ pub struct Image {
     /// Where its layers are read; none for an image of which only the location has the layers.
     pub source: Option<Arc<dyn Source>>,
 }
-/// x
-#[derive(Debug, thiserror::Error)]
-#[error("x")]
-pub struct ResolveError;
-/// x
-#[derive(Default)]
-pub struct ResolveOptions;
-/// x
-pub trait KnownImages: Send + Sync {
-    /// x
-    fn describe<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Option<Description>>;
-}
-/// x
-pub async fn resolve(
-    _: &str,
-    _: &dyn KnownImages,
-    _: &ResolveOptions,
-) -> Result<Image, ResolveError> {
-    todo!()
-}
-/// x
-pub async fn last_image() -> Result<String, ResolveError> {
-    todo!()
-}
-/// x
-pub fn canonical_name(_: &str) -> Option<String> {
-    todo!()
-}
