@@ -26,7 +26,7 @@ impl Firewall {
     /// Lets `from` connect to `to`.
     pub(super) fn allow(&mut self, from: Ipv4Addr, to: Ipv4Addr) -> io::Result<()> {
         self.filter
-            .commit(rules::change_node().open(&[pair_key(from, to)]))?;
+            .commit(rules::open_pairs(&[pair_key(from, to)]))?;
         self.open.insert((from, to));
         Ok(())
     }
@@ -49,7 +49,7 @@ impl Firewall {
             .filter(|pair| self.open.contains(pair))
             .collect();
         let keys: Vec<_> = open.iter().map(|(from, to)| pair_key(*from, *to)).collect();
-        self.filter.commit(rules::change_node().close(&keys))?;
+        self.filter.commit(rules::close_pairs(&keys))?;
         for pair in pairs {
             self.open.remove(pair);
         }

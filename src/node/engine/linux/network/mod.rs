@@ -159,8 +159,8 @@ impl Network {
             }
             Err(error) if uplink::is_unsupported(&error) => {
                 tracing::warn!(
-                    "containers have no access to the outside: the kernel lacks nf_tables with address translation \
-                     (CONFIG_NF_TABLES, CONFIG_NFT_MASQ, CONFIG_NFT_CT): {error}"
+                    "containers have no access to the outside: it takes Linux 5.12 or later with nf_tables and address \
+                     translation (CONFIG_NF_TABLES_INET, CONFIG_NFT_CT, CONFIG_NFT_MASQ): {error}"
                 );
                 None
             }
@@ -196,7 +196,7 @@ impl Network {
         let netns = Arc::new(netns);
         let mut inside = self
             .entrance
-            .route(&netns)
+            .prepare(&netns)
             .await
             .map_err(|error| failure("enter the container's network namespace", error))?;
         let attachment = Attachment {
@@ -224,10 +224,10 @@ impl Network {
     ///
     /// # Errors
     ///
-    /// When the kernel has no `nf_tables`.
+    /// When one of the addresses is no container's, and when the kernel has no `nf_tables`.
     pub async fn allow(&self, from: Ipv4Addr, to: Ipv4Addr) -> Result<(), EngineError> {
-        self.change_firewall(move |firewall| firewall.allow(from, to))
-            .await
+        let node = Arc::clone(&self.node);
+        blocking(move || node.allow(from, to)).await
     }
 
     /// Takes back what [`Network::allow`] did. Connections that exist are cut off, too.
@@ -236,24 +236,8 @@ impl Network {
     ///
     /// When the kernel has no `nf_tables`.
     pub async fn disallow(&self, from: Ipv4Addr, to: Ipv4Addr) -> Result<(), EngineError> {
-        self.change_firewall(move |firewall| firewall.disallow(from, to))
-            .await
-    }
-
-    async fn change_firewall(
-        &self,
-        change: impl FnOnce(&mut Firewall) -> io::Result<()> + Send + 'static,
-    ) -> Result<(), EngineError> {
         let node = Arc::clone(&self.node);
-        blocking(move || match node.with_firewall(change) {
-            Some(changed) => changed
-                .map_err(|error| failure("change the packet filter of the containers", error)),
-            None => Err(EngineError::Unsupported(
-                "connections between containers need a kernel with nf_tables (CONFIG_NF_TABLES)"
-                    .to_owned(),
-            )),
-        })
-        .await
+        blocking(move || node.disallow(from, to)).await
     }
 
     /// Takes from the machine what [`Network::create`] added. The interface goes a moment later: nobody needs to wait for it,
@@ -362,14 +346,16 @@ async fn blocking<T: Send + 'static>(
 }
 
 fn failure(step: &str, source: io::Error) -> EngineError {
-    if source.kind() == io::ErrorKind::PermissionDenied {
-        EngineError::Privilege(format!(
+    match source.kind() {
+        io::ErrorKind::PermissionDenied => EngineError::Privilege(format!(
             "cannot {step}: {source}; it takes root, or the capabilities CAP_SYS_ADMIN and CAP_NET_ADMIN"
-        ))
-    } else {
-        EngineError::Failed {
+        )),
+        io::ErrorKind::ReadOnlyFilesystem => EngineError::Privilege(format!(
+            "cannot {step}: {source}; /proc/sys must be writable, which it is not in an unprivileged container"
+        )),
+        _ => EngineError::Failed {
             step: step.to_owned(),
             source,
-        }
+        },
     }
 }

@@ -26,7 +26,7 @@ use super::nft::{Batch, Filter};
 /// Settings of a network namespace that begins as a copy of what the machine's administrator has set: each is made what the
 /// rules of [`super::rules`] assume. Of the settings for `all` and for one interface, the kernel takes the greater or the
 /// one that is on, and a new interface begins with those of `default`.
-const SETTINGS: [(&str, &str); 8] = [
+const SETTINGS: [(&str, &str); 9] = [
     // Only what comes from the address that is routed to the interface is taken from it.
     ("rp_filter", "1"),
     // The gateway's address is that of the loopback interface, and is asked for through all others.
@@ -37,7 +37,16 @@ const SETTINGS: [(&str, &str); 8] = [
     ("proxy_arp", "0"),
     ("send_redirects", "0"),
     ("accept_redirects", "0"),
+    // The sender of a packet does not decide which way it takes.
+    ("accept_source_route", "0"),
     ("route_localnet", "0"),
+];
+
+/// Settings of containers' network namespaces, as Docker has them. They concern nobody outside.
+const CONTAINER_SETTINGS: [(&str, &str); 2] = [
+    // Programs need no privilege to listen on low ports, nor to ping.
+    ("ipv4/ip_unprivileged_port_start", "0"),
+    ("ipv4/ping_group_range", "0 2147483647"),
 ];
 
 /// A request for a socket in another network namespace.
@@ -48,8 +57,8 @@ enum Job {
         family: AddressFamily,
         reply: oneshot::Sender<io::Result<OwnedFd>>,
     },
-    /// For setting up what is in there.
-    Route {
+    /// For setting up what is in there, which this begins with the settings.
+    Prepare {
         netns: Arc<OwnedFd>,
         reply: oneshot::Sender<io::Result<Socket>>,
     },
@@ -129,7 +138,7 @@ fn enter_new(rules: Batch) -> io::Result<Parts> {
 }
 
 /// Writes a setting of the network namespace of the calling thread.
-pub(super) fn write_setting(name: &str, value: &str) -> io::Result<()> {
+fn write_setting(name: &str, value: &str) -> io::Result<()> {
     fs::write(Path::new("/proc/sys/net").join(name), value)
 }
 
@@ -144,8 +153,13 @@ fn serve(home: &OwnedFd, inbox: &mpsc::Receiver<Job>) {
             } => {
                 let _ = reply.send(within(&netns, || tcp_socket(family)));
             }
-            Job::Route { netns, reply } => {
-                let _ = reply.send(within(&netns, || Socket::open(SockProtocol::NetlinkRoute)));
+            Job::Prepare { netns, reply } => {
+                let _ = reply.send(within(&netns, || {
+                    for (name, value) in CONTAINER_SETTINGS {
+                        write_setting(name, value)?;
+                    }
+                    Socket::open(SockProtocol::NetlinkRoute)
+                }));
             }
         }
         // A thread in a namespace keeps it alive.
@@ -190,10 +204,10 @@ impl Entrance {
         Ok(TcpSocket::from_std_stream(TcpStream::from(fd)))
     }
 
-    /// A socket to set up the links, addresses and routes of the namespace with.
-    pub(super) async fn route(&self, netns: &Arc<OwnedFd>) -> io::Result<Socket> {
+    /// Writes the settings of a container's namespace. Returns a socket to set up the links, addresses and routes of the namespace with.
+    pub(super) async fn prepare(&self, netns: &Arc<OwnedFd>) -> io::Result<Socket> {
         let netns = Arc::clone(netns);
-        self.ask(|reply| Job::Route { netns, reply }).await
+        self.ask(|reply| Job::Prepare { netns, reply }).await
     }
 
     async fn ask<T>(

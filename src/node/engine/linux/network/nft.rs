@@ -222,9 +222,11 @@ impl Batch {
         self
     }
 
-    /// Adds a rule after the others of a chain.
-    pub(super) fn append(self, chain: &str, rule: Rule) -> Self {
-        self.add_rule(chain, rule, libc::NLM_F_APPEND)
+    /// Adds rules after the others of a chain.
+    pub(super) fn append<const N: usize>(self, chain: &str, rules: [Rule; N]) -> Self {
+        rules.into_iter().fold(self, |batch, rule| {
+            batch.add_rule(chain, rule, libc::NLM_F_APPEND)
+        })
     }
 
     /// Adds a rule before the others of a chain.

@@ -11,6 +11,7 @@ use super::firewall::Firewall;
 use super::netlink::{Socket, is_absent};
 use super::pool::Pool;
 use super::rtnl::{self, LOOPBACK, VethEnd};
+use crate::node::engine::EngineError;
 
 /// Index of the first container's interface. Those below are for what the kernel makes by itself.
 const FIRST_INDEX: u32 = 1000;
@@ -181,11 +182,45 @@ impl Node {
         ])
     }
 
-    /// Does something with the firewall; `None` if there is none.
-    pub(super) fn with_firewall<T>(&self, action: impl FnOnce(&mut Firewall) -> T) -> Option<T> {
-        self.firewall
-            .as_ref()
-            .map(|firewall| action(&mut lock(firewall)))
+    /// Lets one container connect to another.
+    pub(super) fn allow(&self, from: Ipv4Addr, to: Ipv4Addr) -> Result<(), EngineError> {
+        // The pool stays locked, so that neither address changes hands in the meantime.
+        let pool = lock(&self.pool);
+        if !(pool.is_taken(from) && pool.is_taken(to)) {
+            return Err(EngineError::Ended);
+        }
+        self.change_firewall(|firewall| firewall.allow(from, to))
+    }
+
+    /// Keeps one container from connecting to another.
+    pub(super) fn disallow(&self, from: Ipv4Addr, to: Ipv4Addr) -> Result<(), EngineError> {
+        self.change_firewall(|firewall| firewall.disallow(from, to))
+    }
+
+    fn change_firewall(
+        &self,
+        change: impl FnOnce(&mut Firewall) -> io::Result<()>,
+    ) -> Result<(), EngineError> {
+        let firewall = self.firewall.as_ref().ok_or_else(|| {
+            EngineError::Unsupported(
+                "connections between containers need a kernel with nf_tables (CONFIG_NF_TABLES)"
+                    .to_owned(),
+            )
+        })?;
+        change(&mut lock(firewall)).map_err(|source| EngineError::Failed {
+            step: "change the packet filter of the containers".to_owned(),
+            source,
+        })
+    }
+
+    /// Makes an address free, and nothing that its container was allowed passes on to the next one.
+    fn give_back(&self, address: Ipv4Addr) -> io::Result<()> {
+        let mut pool = lock(&self.pool);
+        if let Some(firewall) = &self.firewall {
+            lock(firewall).forget(address)?;
+        }
+        pool.give_back(address);
+        Ok(())
     }
 
     /// The namespace is about to end: removing single interfaces from it is in vain from now on.
@@ -202,11 +237,10 @@ impl Node {
         match *removal {
             Removal::Container { .. } if self.is_closing() => {}
             Removal::Container { index, address } => {
-                let forgotten = self.with_firewall(|firewall| firewall.forget(address));
-                match delete_link(route, index).and(forgotten.unwrap_or(Ok(()))) {
-                    Ok(()) => lock(&self.pool).give_back(address),
+                if let Err(error) = delete_link(route, index).and_then(|()| self.give_back(address))
+                {
                     // The address stays taken, so that nobody inherits what it could do.
-                    Err(error) => tracing::warn!("cannot detach {address}: {error}"),
+                    tracing::warn!("cannot detach {address}: {error}");
                 }
             }
             Removal::Link { index } => {

@@ -48,6 +48,11 @@ impl Pool {
         None
     }
 
+    /// Whether somebody has the address.
+    pub(super) fn is_taken(&self, address: Ipv4Addr) -> bool {
+        self.taken.contains(&address)
+    }
+
     /// The address is nobody's any more.
     pub(super) fn give_back(&mut self, address: Ipv4Addr) {
         self.taken.remove(&address);

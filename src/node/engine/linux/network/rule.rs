@@ -49,6 +49,7 @@ mod kernel {
     pub(super) const PAYLOAD_OFFSET: u16 = 3;
     pub(super) const PAYLOAD_LENGTH: u16 = 4;
     pub(super) const NETWORK_HEADER: u32 = 1;
+    pub(super) const TRANSPORT_HEADER: u32 = 2;
 
     pub(super) const LOOKUP_SET: u16 = 1;
     pub(super) const LOOKUP_REGISTER: u16 = 2;
@@ -159,18 +160,32 @@ impl Rule {
 
     /// The destination is in a set of addresses.
     pub(super) fn destination_in(self, set: &str) -> Self {
-        self.payload(kernel::REGISTER, 16, 4).lookup(set, 0)
+        self.payload(kernel::NETWORK_HEADER, kernel::REGISTER, 16, 4)
+            .lookup(set, 0)
+    }
+
+    /// The destination is in 169.254.0.0/16, the range for addresses that are valid on one link only.
+    pub(super) fn to_link_local(self) -> Self {
+        self.payload(kernel::NETWORK_HEADER, kernel::REGISTER, 16, 2)
+            .equals(&[169, 254])
+    }
+
+    /// The destination's port is not this one.
+    pub(super) fn not_to_port(self, port: u16) -> Self {
+        self.payload(kernel::TRANSPORT_HEADER, kernel::REGISTER, 2, 2)
+            .differs(&port.to_be_bytes())
     }
 
     /// Source and destination are in a set of pairs.
     pub(super) fn pair_in(self, set: &str) -> Self {
-        self.payload(kernel::REGISTER, 12, 8).lookup(set, 0)
+        self.payload(kernel::NETWORK_HEADER, kernel::REGISTER, 12, 8)
+            .lookup(set, 0)
     }
 
     /// Destination and source, in this order, are in a set of pairs.
     pub(super) fn reversed_pair_in(self, set: &str) -> Self {
-        self.payload(kernel::REGISTER, 16, 4)
-            .payload(kernel::REGISTER_NEXT, 12, 4)
+        self.payload(kernel::NETWORK_HEADER, kernel::REGISTER, 16, 4)
+            .payload(kernel::NETWORK_HEADER, kernel::REGISTER_NEXT, 12, 4)
             .lookup(set, 0)
     }
 
@@ -184,8 +199,17 @@ impl Rule {
         self.expression("masq", Attributes::new())
     }
 
-    /// What becomes of the packet.
-    pub(super) fn verdict(self, verdict: Verdict) -> Self {
+    /// Lets the packet leave the chain. Other chains at the same place can still drop it.
+    pub(super) fn accept(self) -> Self {
+        self.verdict(Verdict::Accept)
+    }
+
+    /// Lets the packet go no further.
+    pub(super) fn discard(self) -> Self {
+        self.verdict(Verdict::Drop)
+    }
+
+    fn verdict(self, verdict: Verdict) -> Self {
         let code = Attributes::new().with(kernel::VERDICT_CODE, verdict.code().to_be_bytes());
         let data = Attributes::new().with_nested(kernel::DATA_VERDICT, code);
         let immediate = Attributes::new()
@@ -235,10 +259,10 @@ impl Rule {
             .differs(&[0; 4])
     }
 
-    fn payload(self, register: u32, offset: u32, length: u32) -> Self {
+    fn payload(self, base: u32, register: u32, offset: u32, length: u32) -> Self {
         let payload = Attributes::new()
             .with(kernel::PAYLOAD_REGISTER, register.to_be_bytes())
-            .with(kernel::PAYLOAD_BASE, kernel::NETWORK_HEADER.to_be_bytes())
+            .with(kernel::PAYLOAD_BASE, base.to_be_bytes())
             .with(kernel::PAYLOAD_OFFSET, offset.to_be_bytes())
             .with(kernel::PAYLOAD_LENGTH, length.to_be_bytes());
         self.expression("payload", payload)

@@ -14,7 +14,7 @@ use nix::sys::socket::SockProtocol;
 use super::netlink::{Socket, is_absent};
 use super::nft::{Batch, Family, Filter};
 use super::rtnl::{self, VethEnd};
-use super::rule::{Rule, Verdict};
+use super::rule::Rule;
 use super::rules::{self, UPLINK};
 use super::survey::{Subnet, Survey};
 
@@ -34,6 +34,12 @@ const IPTABLES: &str = "filter";
 /// The chain that Docker leaves to others, before its own rules.
 const DOCKER_USER: &str = "DOCKER-USER";
 const FORWARD: &str = "FORWARD";
+
+/// Chains that others may drop forwarded packets in, which cannot be changed in a way that lasts: firewalld's, and the one in
+/// the example that comes with nftables.
+const OTHERS: [(&str, &str); 2] = [(FIREWALLD, "filter_FORWARD"), ("filter", "forward")];
+/// firewalld rejects at the end of its chain rather than by the policy of it.
+const FIREWALLD: &str = "firewalld";
 
 /// The name of the machine's end of the uplink of a slot.
 pub(super) fn interface(slot: u16) -> String {
@@ -80,9 +86,13 @@ impl Uplink {
         survey: &Survey,
         route: &mut Socket,
     ) -> io::Result<Self> {
+        let name = interface(slot);
+        if rtnl::find(route, &name)?.is_some() {
+            return Err(io::Error::from_raw_os_error(libc::EEXIST));
+        }
         let mut uplink = Self {
             filter: Filter::open()?,
-            name: interface(slot),
+            name,
         };
         // The rules come first: there is no moment in which the link is without.
         uplink
@@ -123,15 +133,16 @@ impl Uplink {
     /// Keeps the rules of Docker or a firewall from dropping what goes in and out through the uplink. Our own rules drop what
     /// must not pass, so that these two need not be exact.
     fn accept_forwarding(&mut self) -> io::Result<()> {
-        if self
-            .filter
-            .chain(Family::Inet, "firewalld", "filter_FORWARD")?
-            .is_some()
-        {
-            tracing::warn!(
-                "firewalld is active: containers have no outside access unless the interface {} is put into its zone `trusted`",
-                self.name
-            );
+        for (table, chain) in OTHERS {
+            if let Some(found) = self.filter.chain(Family::Inet, table, chain)?
+                && (found.drops_others || table == FIREWALLD)
+            {
+                tracing::warn!(
+                    "the firewall rules in the table {table} may keep containers from the outside: let them accept what is \
+                     forwarded from and to the interface {}",
+                    self.name
+                );
+            }
         }
         let chain = if self
             .filter
@@ -148,7 +159,7 @@ impl Uplink {
         } else {
             return Ok(());
         };
-        let accept = |rule: Rule| rule.counted().verdict(Verdict::Accept).comment(&self.name);
+        let accept = |rule: Rule| rule.counted().accept().comment(&self.name);
         let batch = Batch::new(Family::Ipv4, IPTABLES)
             .insert(chain, accept(Rule::new().leaving_through(&self.name)))
             .insert(chain, accept(Rule::new().coming_through(&self.name)));
