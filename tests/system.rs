@@ -1,2 +1,5 @@
 //! Tests on the real machine: root, namespaces, Docker. Each says what it needs and skips without it; with `CI=true`
 //! nothing may skip.
+
+#[path = "system/network.rs"]
+mod network;

@@ -1,0 +1,3 @@
+//! The engine that makes containers of Linux namespaces.
+
+pub mod network;
