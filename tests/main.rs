@@ -1,8 +1,5 @@
 //! Tests that need neither root, nor Docker, nor a network: one binary, so that it links once.
 
-<<<<<<< HEAD
 mod layering;
-=======
 mod link;
 mod pair;
->>>>>>> link

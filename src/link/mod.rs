@@ -23,17 +23,14 @@ mod connect;
 mod connection;
 mod driver;
 mod error;
-<<<<<<< HEAD
 mod listeners;
 #[cfg(unix)]
 mod local;
-mod splice;
-=======
 mod mailbox;
 mod noise;
 mod reconnect;
 mod shared;
->>>>>>> link
+mod splice;
 mod stream;
 mod transport;
 mod value;
