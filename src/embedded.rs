@@ -79,6 +79,13 @@ fn with_port(address: &str) -> String {
 }
 
 #[cfg(target_os = "linux")]
+fn engine(config: &Config) -> Result<Option<Arc<dyn Engine>>, Error> {
+    let engine = crate::node::engine::linux::LinuxEngine::open(&config.state);
+    let engine = engine.map_err(|error| Error::Embedded(std::io::Error::other(error)))?;
+    Ok(Some(Arc::new(engine)))
+}
+
+#[cfg(not(target_os = "linux"))]
 fn engine(_config: &Config) -> Result<Option<Arc<dyn Engine>>, Error> {
     Ok(None)
 }

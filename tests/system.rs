@@ -3,3 +3,6 @@
 
 #[path = "system/network.rs"]
 mod network;
+#[cfg(target_os = "linux")]
+#[path = "system/engine.rs"]
+mod engine;

@@ -1,3 +1,5 @@
 //! The `tf` command.
 
-fn main() {}
+fn main() {
+    tfnz::init_if_asked();
+}
