@@ -6,6 +6,7 @@ pub mod ids;
 pub mod image;
 pub mod link;
 pub mod location;
+mod lock;
 pub mod node;
 pub mod progress;
 pub mod protocol;

@@ -1,0 +1,4 @@
+//! The engine that makes containers of Linux namespaces.
+
+pub mod layers;
+pub mod unpack;
