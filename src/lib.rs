@@ -2,6 +2,8 @@
 //!
 //! (map of the crate: to be written when its parts stand)
 
+#[doc(hidden)]
+pub mod cli;
 pub mod config;
 pub mod embedded;
 pub mod ids;
@@ -13,3 +15,4 @@ pub mod node;
 pub mod progress;
 pub mod protocol;
 pub mod sdk;
+pub mod shutdown;

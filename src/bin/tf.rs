@@ -1,3 +1,9 @@
 //! The `tf` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+use tfnz::cli::{Program, main as run};
+
+fn main() -> ExitCode {
+    run(Program::Tf)
+}
