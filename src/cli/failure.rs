@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::sdk;
+
 /// A failure in the words that the user reads.
 ///
 /// The message is in lower case and without a full stop: what was tried, what was wrong, what was expected. The hint is what
@@ -80,6 +82,12 @@ impl fmt::Display for Failure {
 }
 
 impl std::error::Error for Failure {}
+
+impl From<sdk::Error> for Failure {
+    fn from(error: sdk::Error) -> Self {
+        Self::from_error(&error)
+    }
+}
 
 #[cfg(test)]
 mod tests {

@@ -9,7 +9,10 @@
 mod args;
 mod argv;
 mod bars;
+mod bind;
+mod browser;
 mod cmd;
+mod connect;
 mod env;
 mod exit;
 mod failure;
@@ -19,12 +22,14 @@ mod limits;
 mod output;
 mod publish;
 mod state_file;
+mod streams;
 mod terminal;
+mod timing;
 
 use std::ffi::OsString;
 use std::io;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, FromArgMatches as _};
@@ -74,6 +79,8 @@ struct Context {
     printer: Printer,
     /// Says when to leave.
     shutdown: Shutdown,
+    /// When the program began.
+    began: Instant,
 }
 
 /// Runs a program with the arguments of this process, and returns its exit status.
@@ -88,6 +95,7 @@ pub fn main(program: Program) -> ExitCode {
 }
 
 fn run(program: Program, words: Vec<OsString>) -> Ending {
+    let began = Instant::now();
     let (global, verb) = match parse(program, words) {
         Ok(parsed) => parsed,
         Err(ending) => return ending,
@@ -101,11 +109,12 @@ fn run(program: Program, words: Vec<OsString>) -> Ending {
             global,
             printer: printer.clone(),
             shutdown: shutdown.clone(),
+            began,
         };
         let ended = runtime.block_on(async {
             let _watch = shutdown::watch(shutdown, leave_now)
                 .map_err(|error| Failure::operation(format!("cannot listen for signals: {error}")))?;
-            cmd::run(&context, verb).await
+            cmd::dispatch(&context, verb).await
         });
         // A read from the terminal cannot be interrupted, so it is not waited for.
         runtime.shutdown_timeout(LAST_TASKS);

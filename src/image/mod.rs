@@ -80,3 +80,7 @@ pub async fn last_image() -> Result<String, ResolveError> {
 pub fn canonical_name(_: &str) -> Option<String> {
     todo!()
 }
+/// x
+pub async fn local_names() -> Vec<String> {
+    todo!()
+}

@@ -7,7 +7,9 @@ mod cache;
 mod run;
 
 pub(crate) use cache::{Cache, CacheVerb};
-pub(crate) use run::{Run, Streams};
+pub(crate) use run::Run;
+#[cfg(test)]
+pub(crate) use run::Streams;
 
 use std::path::PathBuf;
 

@@ -76,7 +76,7 @@ pub(crate) struct Run {
     /// Path for the browser
     #[arg(
         long,
-        value_name = "/PATH",
+        value_name = "PATH",
         requires = "browser",
         value_hint = ValueHint::Other,
         help_heading = "Ports"
