@@ -12,6 +12,10 @@ pub struct Config {
     pub state: PathBuf,
     /// What can be made again at any time: `TF_CACHE`, else `20ft` in the user's cache directory.
     pub cache: PathBuf,
+    /// The location to use: `TF_LOCATION`, else the user's default one.
+    pub location: Option<String>,
+    /// Where that location is, `host` or `host:port`, if not where the user's files say.
+    pub address: Option<String>,
 }
 
 /// Why the paths are not known.
@@ -44,7 +48,16 @@ impl Config {
         let cache = variable("TF_CACHE")
             .or_else(|| dirs::cache_dir().map(|cache| cache.join("20ft")))
             .ok_or(ConfigError::NoHome("TF_CACHE"))?;
-        Ok(Self { home, state, cache })
+        let location = std::env::var("TF_LOCATION")
+            .ok()
+            .filter(|name| !name.is_empty());
+        Ok(Self {
+            home,
+            state,
+            cache,
+            location,
+            address: None,
+        })
     }
 }
 

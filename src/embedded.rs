@@ -14,8 +14,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::ids::{NodeId, UserId};
+use crate::keyring::{Account, DEFAULT_PORT, Keyring};
 use crate::keys::SecretKey;
-use crate::link::{ConnectOptions, MemoryDial, connect, memory};
+use crate::link::{ConnectOptions, MemoryDial, TcpDial, connect, memory};
 use crate::location::{Options, Principal, Server};
 use crate::node::Agent;
 use crate::node::engine::Engine;
@@ -38,7 +39,43 @@ struct Embedded {
 ///
 /// When there is nowhere to keep its state.
 pub async fn dialler(config: &Config) -> Result<Dialler, Error> {
-    start(&config.state, engine(config)?).await
+    let keyring = Keyring::new(&config.home);
+    let name = match &config.location {
+        Some(name) => Some(keyring.complete(name)?),
+        None => keyring.default_name()?,
+    };
+    match name {
+        Some(name) => Ok(remote(keyring.account(&name)?, config.address.as_deref())),
+        None => start(&config.state, engine(config)?).await,
+    }
+}
+
+/// The way to the location of an account, at its own address or another.
+fn remote(account: Account, address: Option<&str>) -> Dialler {
+    let Account {
+        name,
+        address: own,
+        secret,
+        location,
+    } = account;
+    let address = address.map_or(own, with_port);
+    Dialler {
+        name,
+        dial: Arc::new(TcpDial::new(address)),
+        identity: secret,
+        location,
+        host: None,
+    }
+}
+
+/// `host` or `host:port` with the port that locations listen on unless told otherwise.
+fn with_port(address: &str) -> String {
+    let bare_ipv6 = address.parse::<std::net::Ipv6Addr>().is_ok();
+    match address.rsplit_once(':') {
+        _ if bare_ipv6 => format!("[{address}]:{DEFAULT_PORT}"),
+        Some((_, port)) if port.parse::<u16>().is_ok() => address.to_owned(),
+        _ => format!("{address}:{DEFAULT_PORT}"),
+    }
 }
 
 #[cfg(target_os = "linux")]
@@ -61,15 +98,15 @@ pub async fn start(state: &Path, engine: Option<Arc<dyn Engine>>) -> Result<Dial
         SecretKey::generate(),
     );
     let user: UserId = USER.parse().expect("the user's id is well formed");
-    let principals = HashMap::from([
+    let residents = HashMap::from([
         (client_key.public(), Principal::User(user)),
-        (node_key.public(), Principal::Node),
+        (node_key.public(), Principal::Node(NodeId::random())),
     ]);
     let location = location_key.public();
     let server = Server::open(Options {
         state: state.to_owned(),
         identity: location_key,
-        principals,
+        residents,
     })
     .map_err(|error| failed(error.into()))?;
     let (dial, listener) = memory();
@@ -83,7 +120,7 @@ pub async fn start(state: &Path, engine: Option<Arc<dyn Engine>>) -> Result<Dial
             let options = options(node_key, location, Role::Node);
             let connected = connect(Arc::new(dial.clone()), options).await;
             let (link, incoming) = connected.map_err(|error| failed(error.into()))?;
-            let agent = Agent::new(NodeId::random(), engine, state.to_owned(), link);
+            let agent = Agent::new(engine, state.to_owned(), link);
             let agent = tokio::spawn(agent.serve(incoming, CancellationToken::new()));
             // The first client should not find a location without its node.
             let _ = nodes.wait_for(|count| *count > 0).await;
@@ -126,5 +163,23 @@ impl Host for Embedded {
                 let _ = agent.await;
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_get_the_usual_port() {
+        for (given, complete) in [
+            ("server", "server:5555"),
+            ("server:7", "server:7"),
+            ("192.0.2.1", "192.0.2.1:5555"),
+            ("2001:db8::1", "[2001:db8::1]:5555"),
+            ("[2001:db8::1]:7", "[2001:db8::1]:7"),
+        ] {
+            assert_eq!(with_port(given), complete);
+        }
     }
 }

@@ -1,1 +1,3 @@
 //! Tests that need neither root, nor Docker, nor a network: one binary, so that it links once.
+
+mod layering;

@@ -2,8 +2,9 @@
 
 use std::process::ExitCode;
 
-use tfnz::cli::{Program, main as run};
+use tfnz::cli::{self, Program};
 
 fn main() -> ExitCode {
-    run(Program::Tfcache)
+    tfnz::init_if_asked();
+    cli::main(Program::Tfcache)
 }

@@ -3,6 +3,8 @@
 use crate::cli::args::Global;
 use crate::cli::failure::Failure;
 use crate::config::Config;
+use crate::embedded::dialler;
+use crate::keyring::Keyring;
 use crate::sdk::Location;
 
 /// Connects to the location that the options, the environment or the user's settings name; without any, to one in this
@@ -12,66 +14,71 @@ use crate::sdk::Location;
 ///
 /// When the location is unknown or cannot be reached.
 pub(crate) async fn connect(options: &Global) -> Result<Location, Failure> {
-    let config = Config::from_env().map_err(|error| Failure::from_error(&error))?;
-    if let Some(asked) = asked_for(options, &config, |name| std::env::var(name).ok()) {
-        return Err(Failure::operation(format!(
-            "cannot use {asked}: this version of tf knows no location but the one in its own process"
-        ))
-        .hint("leave it out, and the container runs on this machine"));
-    }
-    let dialler = crate::embedded::dialler(&config).await?;
-    Ok(Location::connect(dialler).await?)
+    let environment = Config::from_env().map_err(|error| Failure::from_error(&error))?;
+    let config = with_options(environment, options)?;
+    Ok(Location::connect(dialler(&config).await?).await?)
 }
 
-/// The location that is asked for, and by what.
-fn asked_for(
-    options: &Global,
-    config: &Config,
-    variable: impl Fn(&str) -> Option<String>,
-) -> Option<String> {
+/// The settings, with those of the command line in place of others.
+fn with_options(mut config: Config, options: &Global) -> Result<Config, Failure> {
     if let Some(name) = &options.location {
-        return Some(format!("`--location {name}`"));
+        config.location = Some(name.clone());
     }
     if let Some(address) = &options.location_ip {
-        return Some(format!("`--location-ip {address}`"));
+        let keyring = Keyring::new(&config.home);
+        let default = keyring.default_name();
+        if config.location.is_none() && matches!(default, Ok(None)) {
+            return Err(Failure::arguments(format!(
+                "`--location-ip {address}` says where a location is, but not which one: there is no default one"
+            ))
+            .hint("name it with --location NAME"));
+        }
+        config.address = Some(address.clone());
     }
-    if let Some(name) = variable("TF_LOCATION").filter(|name| !name.is_empty()) {
-        return Some(format!("the location `{name}` of TF_LOCATION"));
-    }
-    let default = config.home.join("default_location");
-    let name = std::fs::read_to_string(&default).ok()?;
-    Some(format!(
-        "the location `{}` of `{}`",
-        name.trim(),
-        default.display()
-    ))
+    Ok(config)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
 
-    #[test]
-    fn the_command_line_goes_before_the_environment_and_that_before_the_settings() {
-        let home = tempfile::tempdir().expect("a directory");
-        let config = Config {
+    fn config(home: &tempfile::TempDir) -> Config {
+        Config {
             home: home.path().to_owned(),
             state: home.path().to_owned(),
             cache: home.path().to_owned(),
+            location: None,
+            address: None,
+        }
+    }
+
+    #[test]
+    fn options_go_before_the_environment() {
+        let home = tempfile::tempdir().expect("a directory");
+        let environment = || Config {
+            location: Some("variable".into()),
+            ..config(&home)
         };
         let mut options = Global::default();
-        let asked = |options: &Global, variable: &str| {
-            asked_for(options, &config, |_| Some(variable.to_owned()))
+        let location = |options: &Global| {
+            with_options(environment(), options).map(|config| config.location)
         };
-        assert_eq!(asked(&options, ""), None);
-        fs::write(home.path().join("default_location"), "settings\n").expect("writable");
-        assert!(asked(&options, "").is_some_and(|asked| asked.contains("`settings`")));
-        assert!(asked(&options, "variable").is_some_and(|asked| asked.contains("`variable`")));
-        options.location_ip = Some("address".into());
-        assert!(asked(&options, "variable").is_some_and(|asked| asked.contains("address")));
+        assert_eq!(location(&options), Ok(Some("variable".into())));
         options.location = Some("option".into());
-        assert!(asked(&options, "variable").is_some_and(|asked| asked.contains("option")));
+        assert_eq!(location(&options), Ok(Some("option".into())));
+    }
+
+    #[test]
+    fn an_address_alone_is_no_location() {
+        let home = tempfile::tempdir().expect("a directory");
+        let mut options = Global {
+            location_ip: Some("192.0.2.1".into()),
+            ..Global::default()
+        };
+        let failure = with_options(config(&home), &options).expect_err("no location");
+        assert!(failure.to_string().contains("--location NAME"));
+        options.location = Some("home".into());
+        let config = with_options(config(&home), &options).expect("a location");
+        assert_eq!(config.address.as_deref(), Some("192.0.2.1"));
     }
 }

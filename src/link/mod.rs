@@ -9,6 +9,9 @@ mod call;
 pub mod chunks;
 mod connect;
 mod error;
+mod listeners;
+#[cfg(unix)]
+mod local;
 mod splice;
 mod stream;
 mod transport;
@@ -27,6 +30,9 @@ pub use answer::answer;
 pub use call::{Malformed, PendingCall, PendingNotice, Reply};
 pub use connect::{ConnectOptions, connect};
 pub use error::{CallError, CloseReason, Closed, ConnectError, HandshakeError};
+pub use listeners::Listeners;
+#[cfg(unix)]
+pub use local::{LocalDial, LocalListener};
 pub use splice::splice;
 pub use stream::{ByteStream, OpenedStream};
 pub use transport::{Dial, Listen, MemoryDial, MemoryListener, TcpDial, Transport, memory};

@@ -16,13 +16,16 @@ use crate::protocol::messages::{
 const INTRODUCTION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Serves a node until its link ends.
-pub(crate) async fn serve(link: Link, mut incoming: Incoming, broker: Broker) {
+pub(crate) async fn serve(link: Link, mut incoming: Incoming, broker: Broker, node: NodeId) {
     let introduced = tokio::time::timeout(INTRODUCTION_TIMEOUT, introduction(&mut incoming)).await;
     let Ok(Some(info)) = introduced else {
         tracing::warn!("a node connected and did not say what it is");
         return link.close().await;
     };
-    let node = info.id.clone();
+    let info = NodeInfo {
+        id: node.clone(),
+        ..info
+    };
     tracing::info!("node {node} ({}) is here", info.hostname);
     broker.node_changed(&link, info);
 
@@ -62,15 +65,19 @@ async fn introduction(incoming: &mut Incoming) -> Option<NodeInfo> {
 fn report(notice: PendingNotice, node: &NodeId, link: &Link, broker: &Broker) {
     match notice.kind() {
         Capacity::KIND => {
-            if let Ok(capacity) = notice.decode::<Capacity>()
-                && capacity.node.id == *node
-            {
-                broker.node_changed(link, capacity.node);
+            if let Ok(capacity) = notice.decode::<Capacity>() {
+                broker.node_changed(
+                    link,
+                    NodeInfo {
+                        id: node.clone(),
+                        ..capacity.node
+                    },
+                );
             }
         }
         ContainerEnded::KIND => {
             if let Ok(ContainerEnded { container, exit }) = notice.decode() {
-                broker.from_node(
+                broker.node_reports(
                     node,
                     &container,
                     Event::ContainerEnded(container.clone(), exit),
@@ -84,7 +91,7 @@ fn report(notice: PendingNotice, node: &NodeId, link: &Link, broker: &Broker) {
                 exit,
             }) = notice.decode()
             {
-                broker.from_node(
+                broker.node_reports(
                     node,
                     &container,
                     Event::ProcessEnded(container.clone(), process, exit),
@@ -98,7 +105,7 @@ fn report(notice: PendingNotice, node: &NodeId, link: &Link, broker: &Broker) {
                 done,
             }) = notice.decode()
             {
-                broker.from_node(
+                broker.node_reports(
                     node,
                     &container,
                     Event::UnpackProgress(container.clone(), layer, done),

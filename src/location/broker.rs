@@ -19,11 +19,14 @@ use tokio::task::JoinSet;
 
 use super::images::Images;
 use super::layers::Held;
+use super::now;
 use crate::ids::{ContainerId, Digest, NodeId, ProcessId, SessionId, UserId};
 use crate::link::{CallError, Link};
 use crate::protocol::container::{ContainerSpec, Exit};
+use crate::protocol::image::Description;
 use crate::protocol::messages::{
-    Call, Create, Destroy, DropLayers, Fault, FaultCode, NodeInfo, Spawned,
+    Call, ContainerInfo, Create, Destroy, DropLayers, Fault, FaultCode, NodeInfo, SessionInfo,
+    Signal, Spawned,
 };
 
 /// How many events may wait for a front end that does not read them. A client that lets more pile up is gone or hostile.
@@ -31,6 +34,9 @@ const EVENT_BACKLOG: usize = 1024;
 
 /// How long a node may take to destroy a container whose session has ended.
 const DESTROY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Number of the signal that nothing survives.
+const SIGKILL: u8 = 9;
 
 /// Something that a session's client should hear of.
 #[derive(Debug, Clone)]
@@ -52,9 +58,17 @@ pub(crate) struct Broker {
 
 #[derive(Default)]
 struct Tables {
-    sessions: HashMap<SessionId, mpsc::Sender<Event>>,
+    sessions: HashMap<SessionId, Client>,
     nodes: HashMap<NodeId, Node>,
     containers: HashMap<ContainerId, Placement>,
+}
+
+/// A session as the broker sees it.
+struct Client {
+    user: UserId,
+    agent: String,
+    since: u64,
+    events: mpsc::Sender<Event>,
 }
 
 struct Node {
@@ -65,7 +79,10 @@ struct Node {
 /// Where a container runs, and for whom.
 struct Placement {
     session: SessionId,
+    user: UserId,
     node: NodeId,
+    image: Digest,
+    since: u64,
     layers: BTreeSet<Digest>,
     /// Keeps the layers in the store, for nodes that have still to fetch them.
     _held: Held,
@@ -96,10 +113,20 @@ impl Broker {
     }
 
     /// Opens a session. Its events come out of the receiver, which closes if the front end does not keep up with them.
-    pub(crate) fn open_session(&self, user: UserId) -> (Session, mpsc::Receiver<Event>) {
+    pub(crate) fn open_session(
+        &self,
+        user: UserId,
+        agent: String,
+    ) -> (Session, mpsc::Receiver<Event>) {
         let (events, receiver) = mpsc::channel(EVENT_BACKLOG);
         let id = SessionId::random();
-        self.tables().sessions.insert(id.clone(), events);
+        let client = Client {
+            user: user.clone(),
+            agent,
+            since: now(),
+            events,
+        };
+        self.tables().sessions.insert(id.clone(), client);
         (
             Session {
                 id,
@@ -108,6 +135,46 @@ impl Broker {
             },
             receiver,
         )
+    }
+
+    /// All sessions, the oldest first.
+    pub(crate) fn sessions(&self) -> Vec<SessionInfo> {
+        let tables = self.tables();
+        let mut sessions: Vec<SessionInfo> = tables
+            .sessions
+            .iter()
+            .map(|(id, client)| {
+                let owned = tables
+                    .containers
+                    .values()
+                    .filter(|placement| placement.session == *id)
+                    .count();
+                SessionInfo {
+                    id: id.clone(),
+                    user: client.user.clone(),
+                    agent: client.agent.clone(),
+                    since: client.since,
+                    containers: u32::try_from(owned).unwrap_or(u32::MAX),
+                }
+            })
+            .collect();
+        sessions.sort_by(|a, b| a.since.cmp(&b.since).then_with(|| a.id.cmp(&b.id)));
+        sessions
+    }
+
+    /// Ends all sessions of a user, by closing their events.
+    pub(crate) fn expel_user(&self, user: &UserId) {
+        self.tables()
+            .sessions
+            .retain(|_, client| client.user != *user);
+    }
+
+    /// Ends the link to a node.
+    pub(crate) async fn expel_node(&self, node: &NodeId) {
+        let link = self.tables().nodes.get(node).map(|node| node.link.clone());
+        if let Some(link) = link {
+            link.close().await;
+        }
     }
 
     /// A node has said what it is, for the first time or again.
@@ -153,7 +220,7 @@ impl Broker {
     }
 
     /// Passes on what a node says of a container, if the container is there and on that node.
-    pub(crate) fn from_node(&self, node: &NodeId, container: &ContainerId, event: Event) {
+    pub(crate) fn node_reports(&self, node: &NodeId, container: &ContainerId, event: Event) {
         self.tables().notify_owner(node, container, event);
     }
 
@@ -219,7 +286,7 @@ fn room(node: &NodeInfo) -> f64 {
 
 impl Tables {
     fn send(&mut self, session: &SessionId, event: Event) {
-        let Some(events) = self.sessions.get(session) else {
+        let Some(Client { events, .. }) = self.sessions.get(session) else {
             return;
         };
         // Progress is worth nothing to somebody who is behind; everything else must arrive or end the session.
@@ -268,8 +335,7 @@ impl Session {
         spec: ContainerSpec,
     ) -> Result<Spawned, Fault> {
         let (image, held) = self.broker.images.take(&self.user, image).await?;
-        let layers = image.layers.iter().map(|layer| layer.digest).collect();
-        let (node, link) = self.place(&container, node, layers, held)?;
+        let (node, link) = self.place(&container, node, &image, held)?;
         match call_node(
             &link,
             &Create {
@@ -293,7 +359,7 @@ impl Session {
         &self,
         container: &ContainerId,
         node: Option<NodeId>,
-        layers: BTreeSet<Digest>,
+        image: &Description,
         held: Held,
     ) -> Result<(NodeId, Link), Fault> {
         let none = || Fault::new(FaultCode::NoNode, "the location has no such node");
@@ -318,8 +384,11 @@ impl Session {
         }
         let placement = Placement {
             session: self.id.clone(),
+            user: self.user.clone(),
             node: node.clone(),
-            layers,
+            image: image.id,
+            since: now(),
+            layers: image.layers.iter().map(|layer| layer.digest).collect(),
             _held: held,
         };
         tables.containers.insert(container.clone(), placement);
@@ -355,6 +424,65 @@ impl Session {
         .await?;
         self.broker.tables().containers.remove(&container);
         Ok(())
+    }
+
+    /// The user's containers, of all sessions, the oldest first.
+    pub(crate) fn containers(&self) -> Vec<ContainerInfo> {
+        let tables = self.broker.tables();
+        let mut containers: Vec<ContainerInfo> = tables
+            .containers
+            .iter()
+            .filter(|(_, placement)| placement.user == self.user)
+            .map(|(id, placement)| ContainerInfo {
+                id: id.clone(),
+                image: placement.image,
+                image_name: None,
+                node: placement.node.clone(),
+                hostname: tables
+                    .nodes
+                    .get(&placement.node)
+                    .map(|node| node.info.hostname.clone())
+                    .unwrap_or_default(),
+                session: placement.session.clone(),
+                since: placement.since,
+            })
+            .collect();
+        containers.sort_by(|a, b| a.since.cmp(&b.since).then_with(|| a.id.cmp(&b.id)));
+        containers
+    }
+
+    /// Ends the user's container whose name begins with `prefix`, of whichever session. Its owner hears of it as of any
+    /// other end.
+    pub(crate) async fn stop(&self, prefix: &str) -> Result<ContainerId, Fault> {
+        let (id, link) = {
+            let tables = self.broker.tables();
+            let mut matching = tables.containers.iter().filter(|(id, placement)| {
+                placement.user == self.user && id.as_str().starts_with(prefix)
+            });
+            let (id, placement) = matching.next().ok_or_else(|| {
+                Fault::new(
+                    FaultCode::NotFound,
+                    format!("there is no container `{prefix}`: `tf ps` shows those there are"),
+                )
+            })?;
+            if matching.next().is_some() {
+                let text = format!(
+                    "`{prefix}` is the start of more than one container's name: give more of it"
+                );
+                return Err(Fault::new(FaultCode::Malformed, text));
+            }
+            let node = tables.nodes.get(&placement.node);
+            let node =
+                node.ok_or_else(|| Fault::new(FaultCode::NoNode, "the container's node has gone"))?;
+            (id.clone(), node.link.clone())
+        };
+        let kill = Signal {
+            container: id.clone(),
+            process: None,
+            signal: SIGKILL,
+        };
+        call_node(&link, &kill).await?;
+        Ok(id)
     }
 
     /// Ends the session and destroys all it owns. Returns when that is done, or a node fails to do it in time.

@@ -17,7 +17,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Steps that bring the schema from one version to the next; the database records how many are done. Steps are only
 /// ever added.
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE images (
         user TEXT NOT NULL,
         id TEXT NOT NULL,
@@ -46,7 +47,23 @@ const MIGRATIONS: &[&str] = &["
         layer TEXT NOT NULL,
         PRIMARY KEY (user, layer)
     ) STRICT;
-"];
+",
+    "
+    CREATE TABLE accounts (
+        key TEXT PRIMARY KEY,
+        id TEXT NOT NULL UNIQUE,
+        node INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        joined INTEGER NOT NULL
+    ) STRICT;
+    CREATE TABLE invitations (
+        token TEXT PRIMARY KEY,
+        node INTEGER NOT NULL,
+        name TEXT NOT NULL,
+        expires INTEGER NOT NULL
+    ) STRICT;
+",
+];
 
 /// Failure of the database.
 #[derive(Debug, thiserror::Error)]
@@ -108,7 +125,7 @@ impl Db {
     }
 
     /// Runs `work` in a transaction on a blocking thread.
-    async fn run<T, F>(&self, work: F) -> Result<T, DbError>
+    pub(super) async fn run<T, F>(&self, work: F) -> Result<T, DbError>
     where
         T: Send + 'static,
         F: FnOnce(&Transaction) -> Result<T, DbError> + Send + 'static,

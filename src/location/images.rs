@@ -5,10 +5,10 @@
 //! neither found nor run.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::db::{Db, DbError, ImageRow};
 use super::layers::{Held, Store};
+use super::now;
 use crate::ids::{Digest, UserId};
 use crate::protocol::image::Description;
 use crate::protocol::messages::{CachedImage, Fault, FaultCode, MissingLayer, Removed};
@@ -146,6 +146,17 @@ impl Images {
         }
     }
 
+    /// A name that the user's image is found under.
+    pub(crate) async fn name(&self, user: &UserId, id: Digest) -> Option<String> {
+        self.db
+            .image(user.clone(), id)
+            .await
+            .ok()??
+            .names
+            .into_iter()
+            .next()
+    }
+
     /// All complete images of the user, the last used first.
     pub(crate) async fn list(&self, user: &UserId) -> Result<Vec<CachedImage>, Fault> {
         let mut complete = Vec::new();
@@ -266,12 +277,6 @@ fn layer_set(description: &Description) -> BTreeSet<Digest> {
         .iter()
         .map(|layer| layer.digest)
         .collect()
-}
-
-fn now() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |time| time.as_secs())
 }
 
 impl From<DbError> for Fault {

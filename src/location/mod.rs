@@ -9,9 +9,12 @@
 //! A location trusts neither its clients nor its nodes: a client reaches only what its session owns and layers that its
 //! user has shown to possess, a node only layers of containers that were placed on it.
 
+mod accounts;
+mod admin;
 mod agent;
 mod broker;
 mod db;
+mod home;
 mod images;
 pub mod layers;
 mod session;
@@ -21,31 +24,25 @@ use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub use accounts::Principal;
 pub use db::DbError;
+pub use home::{Claim, Home, HomeError};
 
-use crate::ids::UserId;
 use crate::keys::{PublicKey, SecretKey};
 use crate::link::{AcceptOptions, Accepted, Acceptor, Applicant, Link, Listen, Transport};
 use crate::protocol::handshake::Role;
+use accounts::Accounts;
 use broker::Broker;
 use db::Db;
 use images::Images;
 use layers::Store;
-
-/// Who may connect, and as what.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Principal {
-    /// A client that acts for this user.
-    User(UserId),
-    /// A node.
-    Node,
-}
 
 /// What a location needs to know at its start.
 pub struct Options {
@@ -53,14 +50,15 @@ pub struct Options {
     pub state: PathBuf,
     /// Its secret key, whose public half clients and nodes know.
     pub identity: SecretKey,
-    /// The keys that may connect.
-    pub principals: HashMap<PublicKey, Principal>,
+    /// Keys that may connect besides those that have joined.
+    pub residents: HashMap<PublicKey, Principal>,
 }
 
 /// A location.
 pub struct Server {
     acceptor: Acceptor,
-    principals: HashMap<PublicKey, Principal>,
+    residents: HashMap<PublicKey, Principal>,
+    accounts: Accounts,
     broker: Broker,
 }
 
@@ -97,7 +95,7 @@ impl Server {
         let Options {
             state,
             identity,
-            principals,
+            residents,
         } = options;
         let directory = state.join("location");
         let state_error = |source| OpenError::State {
@@ -113,7 +111,8 @@ impl Server {
             })?;
         Ok(Self {
             acceptor: Acceptor::new(identity, AcceptOptions::default()),
-            principals,
+            residents,
+            accounts: Accounts::new(db.clone()),
             broker: Broker::new(Images::new(db, layers)),
         })
     }
@@ -136,7 +135,8 @@ impl Server {
     ) -> io::Result<()> {
         let host = Arc::new(Host {
             acceptor: self.acceptor,
-            principals: self.principals,
+            residents: self.residents,
+            accounts: self.accounts,
             broker: self.broker,
             sessions: TaskTracker::new(),
             shutdown: shutdown.clone(),
@@ -169,7 +169,8 @@ impl Server {
 /// What every connection needs.
 struct Host {
     acceptor: Acceptor,
-    principals: HashMap<PublicKey, Principal>,
+    residents: HashMap<PublicKey, Principal>,
+    accounts: Accounts,
     broker: Broker,
     /// Sessions of clients that are being served.
     sessions: TaskTracker,
@@ -185,7 +186,7 @@ impl Host {
         let handshake = self
             .acceptor
             .handshake(transport, async |applicant: &Applicant| {
-                self.admit(applicant)
+                self.admit(applicant).await
             });
         let accepted = tokio::select! {
             () = self.shutdown.cancelled() => return,
@@ -197,33 +198,77 @@ impl Host {
             Err(error) => return tracing::debug!("a connection was dropped: {error}"),
         };
         let (link, incoming, broker) = (session.link, session.incoming, self.broker.clone());
-        match session.admission {
-            Principal::User(user) => {
+        match self.settle(session.peer, session.admission).await {
+            None => link.close().await,
+            Some(Principal::User(user)) => {
                 let closing = close_on(&self.shutdown, &link);
                 let serving = self.sessions.track_future(session::serve(
                     link.clone(),
                     incoming,
                     broker,
                     user,
+                    session.agent,
                 ));
                 tokio::join!(serving, closing);
             }
-            Principal::Node => {
+            Some(Principal::Administrator) => {
+                let closing = close_on(&self.shutdown, &link);
+                let (accounts, broker) = (self.accounts.clone(), broker);
+                tokio::join!(admin::serve(incoming, accounts, broker), closing);
+            }
+            Some(Principal::Node(node)) => {
                 let closing = close_on(&self.nodes_shutdown, &link);
-                tokio::join!(agent::serve(link.clone(), incoming, broker), closing);
+                tokio::join!(agent::serve(link.clone(), incoming, broker, node), closing);
             }
         }
     }
 
-    fn admit(&self, applicant: &Applicant) -> Option<Principal> {
-        let principal = self.principals.get(&applicant.key)?;
-        match (principal, applicant.role) {
-            (Principal::User(_), Role::Client) | (Principal::Node, Role::Node) => {
-                Some(principal.clone())
+    /// Decides about an applicant. Changes nothing, since the peer may be a recording; see [`Host::settle`].
+    async fn admit(&self, applicant: &Applicant) -> Option<Admission> {
+        let known = match self.residents.get(&applicant.key) {
+            Some(resident) => Some(resident.clone()),
+            None => self.accounts.find(applicant.key).await.ok()?,
+        };
+        let node = applicant.role == Role::Node;
+        match (known, &applicant.token) {
+            (Some(principal), _) if matches!(principal, Principal::Node(_)) == node => {
+                Some(Admission::Known(principal))
+            }
+            (None, Some(token))
+                if self
+                    .accounts
+                    .is_invited(token.clone(), node, now())
+                    .await
+                    .ok()? =>
+            {
+                Some(Admission::Invited(token.clone()))
             }
             _ => None,
         }
     }
+
+    /// Who a peer is that was admitted and has proved to be there: an invitation is used up now.
+    async fn settle(&self, key: PublicKey, admission: Admission) -> Option<Principal> {
+        match admission {
+            Admission::Known(principal) => Some(principal),
+            Admission::Invited(token) => self.accounts.join(key, token, now()).await.ok()?,
+        }
+    }
+}
+
+/// Why a peer was let in.
+enum Admission {
+    /// Its key is known.
+    Known(Principal),
+    /// It has the token of an invitation.
+    Invited(String),
+}
+
+/// Seconds since the epoch.
+fn now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |time| time.as_secs())
 }
 
 /// Closes the link when asked to; ends when the link has ended for whatever reason.

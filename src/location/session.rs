@@ -13,17 +13,23 @@ use super::upload;
 use crate::ids::{ContainerId, UserId};
 use crate::link::{Closed, Inbound, Incoming, Link, OpenedStream, PendingCall, answer, splice};
 use crate::protocol::messages::{
-    Call, ContainerEnded, DescribeImage, Destroy, EnsureImage, Exec, ListImages, ListNodes,
-    MissingLayers, NodeChanged, NodeLeft, ProcessEnded, RemoveImage, Resize, Signal, Spawn,
-    StreamHeader, UnpackProgress, WaitTcp, Wake,
+    Call, ContainerEnded, ContainerInfo, DescribeImage, Destroy, EnsureImage, Exec, ListContainers,
+    ListImages, ListNodes, MissingLayers, NodeChanged, NodeLeft, ProcessEnded, RemoveImage, Resize,
+    Signal, Spawn, Stop, StreamHeader, UnpackProgress, WaitTcp, Wake,
 };
 
 /// Most calls and streams that one session may have open at once.
 const MAX_TASKS: usize = 4096;
 
 /// Serves a client until its link ends, then frees what it owned.
-pub(crate) async fn serve(link: Link, mut incoming: Incoming, broker: Broker, user: UserId) {
-    let (session, events) = broker.open_session(user);
+pub(crate) async fn serve(
+    link: Link,
+    mut incoming: Incoming,
+    broker: Broker,
+    user: UserId,
+    agent: String,
+) {
+    let (session, events) = broker.open_session(user, agent);
     let session = Arc::new(session);
     let mut tasks = JoinSet::new();
     tasks.spawn(forward_events(link, events));
@@ -128,6 +134,13 @@ async fn handle(call: PendingCall, session: &Session) {
             })
             .await
         }
+        ListContainers::KIND => {
+            answer(call, async |_: ListContainers| {
+                Ok(list_containers(session).await)
+            })
+            .await
+        }
+        Stop::KIND => answer(call, async |stop: Stop| session.stop(&stop.container).await).await,
         Wake::KIND => pass_on::<Wake>(call, session).await,
         Exec::KIND => pass_on::<Exec>(call, session).await,
         Signal::KIND => pass_on::<Signal>(call, session).await,
@@ -135,6 +148,19 @@ async fn handle(call: PendingCall, session: &Session) {
         WaitTcp::KIND => pass_on::<WaitTcp>(call, session).await,
         _ => call.unknown(),
     }
+}
+
+/// The user's containers, with names of their images where they have some.
+async fn list_containers(session: &Session) -> Vec<ContainerInfo> {
+    let mut containers = session.containers();
+    for container in &mut containers {
+        container.image_name = session
+            .broker()
+            .images()
+            .name(session.user(), container.image)
+            .await;
+    }
+    containers
 }
 
 /// Passes a call that concerns a container to its node.

@@ -14,7 +14,7 @@ use super::container::{Filler, Running, Slot, Stream};
 use super::engine::{Engine, Spec};
 use super::stats::{StartTimes, measure};
 use super::{fault, fetch, program};
-use crate::ids::{ContainerId, NodeId};
+use crate::ids::ContainerId;
 use crate::link::{ByteStream, Inbound, Incoming, Link, OpenedStream, PendingCall, answer, splice};
 use crate::protocol::container::Started;
 use crate::protocol::messages::{
@@ -38,7 +38,6 @@ pub struct Agent {
 }
 
 struct Shared {
-    id: NodeId,
     state: PathBuf,
     engine: Arc<dyn Engine>,
     containers: Mutex<HashMap<ContainerId, Slot>>,
@@ -54,10 +53,9 @@ impl Agent {
     /// An agent that runs containers with `engine` for the location at the other end of `link`. Free disk space is
     /// measured where `state` is.
     #[must_use]
-    pub fn new(id: NodeId, engine: Arc<dyn Engine>, state: PathBuf, link: Link) -> Self {
+    pub fn new(engine: Arc<dyn Engine>, state: PathBuf, link: Link) -> Self {
         Self {
             shared: Arc::new(Shared {
-                id,
                 state,
                 engine,
                 link,
@@ -129,7 +127,7 @@ impl Shared {
 
     async fn report_capacity(&self) -> Result<(), crate::link::Closed> {
         let containers = u32::try_from(self.table().len()).unwrap_or(u32::MAX);
-        let node = measure(&self.id, &self.state, containers, &self.starts);
+        let node = measure(&self.state, containers, &self.starts);
         self.link.notify(&Capacity { node }).await
     }
 

@@ -42,15 +42,11 @@ impl StartTimes {
 }
 
 /// Measures the machine.
-pub(crate) fn measure(
-    id: &NodeId,
-    state: &std::path::Path,
-    containers: u32,
-    starts: &StartTimes,
-) -> NodeInfo {
+pub(crate) fn measure(state: &std::path::Path, containers: u32, starts: &StartTimes) -> NodeInfo {
     let (memory, memory_free) = memory();
     NodeInfo {
-        id: id.clone(),
+        // The location knows the node by its key and puts the name in.
+        id: NodeId::random(),
         hostname: hostname(),
         platform: Platform::host(),
         cpus: std::thread::available_parallelism()
@@ -139,12 +135,7 @@ mod tests {
     #[test]
     #[cfg(target_os = "linux")]
     fn the_machine_has_memory_and_disk() {
-        let info = measure(
-            &NodeId::random(),
-            std::path::Path::new("/"),
-            0,
-            &StartTimes::default(),
-        );
+        let info = measure(std::path::Path::new("/"), 0, &StartTimes::default());
         assert!(info.memory > 0 && info.memory_free > 0 && info.memory_free <= info.memory);
         assert!(info.disk_free > 0);
         assert!(!info.hostname.is_empty());

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::image::ResolveError;
+use crate::keyring::KeyringError;
 use crate::link::{CallError, CloseReason, Closed, ConnectError};
 use crate::protocol::container::Exit;
 use crate::protocol::messages::{Fault, FaultCode};
@@ -25,6 +26,9 @@ pub enum Error {
     /// The embedded location could not be started.
     #[error("cannot start a location in this process")]
     Embedded(#[source] io::Error),
+    /// The user's account at the location cannot be used.
+    #[error(transparent)]
+    Account(#[from] KeyringError),
     /// The connection has ended, and the session with it.
     #[error("the session has ended: {0}")]
     Closed(CloseReason),
