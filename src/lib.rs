@@ -53,3 +53,8 @@ pub fn init_if_asked() {
         std::process::exit(i32::from(served.is_err()));
     }
 }
+
+/// Has the README's program compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;
