@@ -14,7 +14,7 @@ fn main() -> anyhow::Result<()> {
 
 async fn run() -> anyhow::Result<()> {
     let location = Location::connect(tfnz::dialler(&Config::from_env()?).await?).await?;
-    let image = location.resolve(&last_image().await?).await?;
+    let image = location.resolve(&last_image().await?.to_string()).await?;
     let container = location.node().await?.spawn(&image).start().await?;
     let tunnel = container.wait_http_200(80, "localhost", "/").await?;
     eprintln!("http://{} until Ctrl-C", tunnel.local_addr());

@@ -1,6 +1,6 @@
 //! Keys: who a client, a location or a node is.
 //!
-//! A key is 32 bytes of X25519, written in base64 as WireGuard writes them. Knowledge of a public key is all the trust that
+//! A key is 32 bytes of X25519, written in base64 as `WireGuard` writes them. Knowledge of a public key is all the trust that
 //! two sides need; nothing here knows of files or connections.
 
 use std::fmt;

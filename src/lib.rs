@@ -28,6 +28,7 @@ pub mod keyring;
 pub mod keys;
 pub mod link;
 pub mod location;
+mod lock;
 pub mod node;
 pub mod progress;
 pub mod protocol;
@@ -39,15 +40,16 @@ pub use embedded::dialler;
 /// Does what this process was started for, if it was started by this crate rather than by a user, and does not return
 /// then. To be called first in `main`, before any thread is started, by every program that uses an embedded location.
 ///
-/// Containers are made by processes that are separate from the program, but are the same executable: on Linux the crate
-/// runs itself again with the first argument `__shim`. The image `hello` is the executable too, with the first argument
-/// `__hello`.
+/// Containers are made by processes of their own that run the same executable, and the image `hello` is the executable
+/// too; a first argument that no user gives tells which.
 pub fn init_if_asked() {
-    match std::env::args_os()
+    #[cfg(target_os = "linux")]
+    node::engine::linux::init_if_asked();
+    if std::env::args_os()
         .nth(1)
-        .as_deref()
-        .and_then(std::ffi::OsStr::to_str)
+        .is_some_and(|word| word == image::hello::VERB)
     {
-        _ => {}
+        let served = image::hello::serve();
+        std::process::exit(i32::from(served.is_err()));
     }
 }

@@ -80,10 +80,7 @@ impl Drop for Watch {
 ///
 /// When the system refuses to install the handlers.
 #[cfg(unix)]
-pub fn watch(
-    shutdown: Shutdown,
-    leave_now: impl Fn(Signal) + Send + 'static,
-) -> io::Result<Watch> {
+pub fn watch(shutdown: Shutdown, leave_now: impl Fn(Signal) + Send + 'static) -> io::Result<Watch> {
     use tokio::signal::unix::{SignalKind, signal};
 
     let hang_up_ignored = system::hang_up_is_ignored();
@@ -113,10 +110,7 @@ pub fn watch(
 ///
 /// When the system refuses to install the handler.
 #[cfg(not(unix))]
-pub fn watch(
-    shutdown: Shutdown,
-    leave_now: impl Fn(Signal) + Send + 'static,
-) -> io::Result<Watch> {
+pub fn watch(shutdown: Shutdown, leave_now: impl Fn(Signal) + Send + 'static) -> io::Result<Watch> {
     Ok(Watch(tokio::spawn(async move {
         while tokio::signal::ctrl_c().await.is_ok() {
             if !shutdown.request(Signal::Interrupt) {

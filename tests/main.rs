@@ -4,3 +4,5 @@ mod cli;
 mod common;
 mod generated;
 mod layering;
+mod link;
+mod pair;

@@ -23,9 +23,7 @@ pub(crate) fn spell_out(command: &Command, words: Vec<OsString>) -> Vec<OsString
         return words;
     };
     let mut rest = words.clone();
-    let named = word
-        .to_str()
-        .and_then(|word| command.find_subcommand(word));
+    let named = word.to_str().and_then(|word| command.find_subcommand(word));
     let mut spelled: Vec<OsString> = rest.drain(..at).collect();
     let verb = if let Some(verb) = named {
         spelled.push(rest.remove(0));
@@ -55,9 +53,7 @@ pub(crate) fn verb<'a>(command: &'a Command, words: &[OsString]) -> Option<&'a s
 /// Puts `--` in front of the first positional argument of a command that passes on all that follows it, so that options
 /// of the container's program, and a `--` of its own, are left alone.
 fn set_off_image(command: &Command, mut words: Vec<OsString>) -> Vec<OsString> {
-    let passes_on = command
-        .get_positionals()
-        .any(Arg::is_trailing_var_arg_set);
+    let passes_on = command.get_positionals().any(Arg::is_trailing_var_arg_set);
     let at = skip_options(command, &words);
     if passes_on && words.get(at).is_some_and(|word| !is_option(word)) {
         words.insert(at, "--".into());
@@ -244,7 +240,10 @@ mod tests {
         for (typed, meant) in [
             ("cache nginx", "cache add nginx"),
             ("-v cache -v nginx", "-v cache -v add nginx"),
-            ("cache --location home nginx", "cache --location home add nginx"),
+            (
+                "cache --location home nginx",
+                "cache --location home add nginx",
+            ),
             ("cache -- ls", "cache add -- ls"),
         ] {
             assert_eq!(spelled(Tf::command(), typed), meant, "{typed}");

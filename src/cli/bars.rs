@@ -209,7 +209,15 @@ mod tests {
         let layer = Digest::of(b"layer");
         let size = Some(100);
         let offset = 0;
-        take(&mut layers, 0, Step::LayerStarted { layer, size, offset });
+        take(
+            &mut layers,
+            0,
+            Step::LayerStarted {
+                layer,
+                size,
+                offset,
+            },
+        );
         take(&mut layers, 999, Step::LayerSent { layer, done: 50 });
         assert_eq!(shown(&layers), []);
         take(&mut layers, 999, Step::LayerDone { layer });
@@ -222,7 +230,15 @@ mod tests {
         let layer = Digest::of(b"layer");
         let size = Some(100);
         let offset = 10;
-        take(&mut layers, 0, Step::LayerStarted { layer, size, offset });
+        take(
+            &mut layers,
+            0,
+            Step::LayerStarted {
+                layer,
+                size,
+                offset,
+            },
+        );
         take(&mut layers, 1000, Step::LayerSent { layer, done: 50 });
         assert_eq!(shown(&layers), [("sending".to_owned(), 50, Some(100))]);
         take(&mut layers, 1100, Step::LayerSent { layer, done: 60 });
@@ -246,7 +262,15 @@ mod tests {
         let layer = Digest::of(b"layer");
         let size = Some(100);
         let offset = 0;
-        take(&mut layers, 0, Step::LayerStarted { layer, size, offset });
+        take(
+            &mut layers,
+            0,
+            Step::LayerStarted {
+                layer,
+                size,
+                offset,
+            },
+        );
         take(&mut layers, 1, Step::LayerDone { layer });
         take(&mut layers, 2, Step::LayerUnpacked { layer, done: 1 });
         take(&mut layers, 2000, Step::LayerUnpacked { layer, done: 99 });

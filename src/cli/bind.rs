@@ -132,7 +132,9 @@ mod tests {
 
     #[tokio::test]
     async fn public_ports_take_ipv4() {
-        let bound = bind(&[mapping(Interface::All, 0)]).await.expect("a free port");
+        let bound = bind(&[mapping(Interface::All, 0)])
+            .await
+            .expect("a free port");
         let address = (Ipv4Addr::LOCALHOST, bound[0].mapping.local);
         assert!(tokio::net::TcpStream::connect(address).await.is_ok());
     }
@@ -142,6 +144,10 @@ mod tests {
         // Reserved for documentation, so it is nobody's.
         let other = Interface::Address(Ipv4Addr::new(192, 0, 2, 1).into());
         let failure = bind(&[mapping(other, 0)]).await.expect_err("not ours");
-        assert!(failure.to_string().contains("not an address of this machine"));
+        assert!(
+            failure
+                .to_string()
+                .contains("not an address of this machine")
+        );
     }
 }

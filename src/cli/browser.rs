@@ -1,6 +1,6 @@
 //! Opens the desktop's web browser on what the container serves.
 
-use futures_util::future::{select_ok, FutureExt as _};
+use futures_util::future::{FutureExt as _, select_ok};
 
 use crate::cli::failure::Failure;
 use crate::sdk::{Container, Error, Tunnel, require_local, url};
@@ -39,10 +39,16 @@ impl Page {
     /// # Errors
     ///
     /// When none answers in time, or there is no browser.
-    pub(crate) async fn open(&self, container: &Container, tunnels: &[&Tunnel]) -> Result<(), Failure> {
+    pub(crate) async fn open(
+        &self,
+        container: &Container,
+        tunnels: &[&Tunnel],
+    ) -> Result<(), Failure> {
         if tunnels.is_empty() {
-            return Err(Failure::operation("there is no port that a browser could open")
-                .hint("name one with -p LOCAL:REMOTE"));
+            return Err(
+                Failure::operation("there is no port that a browser could open")
+                    .hint("name one with -p LOCAL:REMOTE"),
+            );
         }
         let answers = tunnels.iter().map(|tunnel| {
             async move {

@@ -60,9 +60,8 @@ mod tests {
             ..config(&home)
         };
         let mut options = Global::default();
-        let location = |options: &Global| {
-            with_options(environment(), options).map(|config| config.location)
-        };
+        let location =
+            |options: &Global| with_options(environment(), options).map(|config| config.location);
         assert_eq!(location(&options), Ok(Some("variable".into())));
         options.location = Some("option".into());
         assert_eq!(location(&options), Ok(Some("option".into())));

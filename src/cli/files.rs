@@ -139,14 +139,27 @@ mod tests {
         let file = source(&directory, "a.conf", b"content");
         for (destination, path) in [("/etc/", "/etc/a.conf"), ("/", "/a.conf"), ("/b", "/b")] {
             let file = read_one(&file, destination).expect("valid");
-            assert_eq!((file.path.as_str(), &*file.content), (path, &b"content"[..]));
+            assert_eq!(
+                (file.path.as_str(), &*file.content),
+                (path, &b"content"[..])
+            );
         }
     }
 
     #[test]
     fn options_that_make_no_sense_are_refused() {
         for option in [
-            "", ":", "a", ":/b", "a:", "a:b", "a:./b", "a:/b/../../etc/passwd", "a:/..", "..:/", "/:/b/",
+            "",
+            ":",
+            "a",
+            ":/b",
+            "a:",
+            "a:b",
+            "a:./b",
+            "a:/b/../../etc/passwd",
+            "a:/..",
+            "..:/",
+            "/:/b/",
         ] {
             let message = read(&[option.to_owned()]).expect_err(option).to_string();
             assert!(message.contains("expected SRC:DEST"), "{message}");

@@ -73,7 +73,10 @@ fn thousandths(text: &str) -> Option<u128> {
         return None;
     }
     // `parse` would let a sign pass.
-    if !text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
+    if !text
+        .bytes()
+        .all(|byte| byte.is_ascii_digit() || byte == b'.')
+    {
         return None;
     }
     let number = |digits: &str| {
@@ -112,8 +115,22 @@ mod tests {
     #[test]
     fn sizes_that_make_no_sense_are_refused() {
         for text in [
-            "", "m", ".", ".m", "-1g", "+1g", "1 g", "1x", "1gm", "1.2.3g", "1.2345g", "g1", "1e9", "ü",
-            "99999999999999999999", "18446744073709551615t",
+            "",
+            "m",
+            ".",
+            ".m",
+            "-1g",
+            "+1g",
+            "1 g",
+            "1x",
+            "1gm",
+            "1.2.3g",
+            "1.2345g",
+            "g1",
+            "1e9",
+            "ü",
+            "99999999999999999999",
+            "18446744073709551615t",
         ] {
             let message = memory(text).expect_err(text).to_string();
             assert!(message.contains("expected a number and"), "{message}");
@@ -126,10 +143,18 @@ mod tests {
 
     #[test]
     fn processors_come_in_thousandths() {
-        for (text, number) in [("2", 2000), ("0.5", 500), (".5", 500), ("1.", 1000), ("0.001", 1)] {
+        for (text, number) in [
+            ("2", 2000),
+            ("0.5", 500),
+            (".5", 500),
+            ("1.", 1000),
+            ("0.001", 1),
+        ] {
             assert_eq!(millicpus(text), Ok(number), "{text}");
         }
-        for text in ["", ".", "0", "0.000", "0.0001", "-1", "1m", "NaN", "inf", "1,5"] {
+        for text in [
+            "", ".", "0", "0.000", "0.0001", "-1", "1m", "NaN", "inf", "1,5",
+        ] {
             assert!(millicpus(text).is_err(), "{text}");
         }
     }

@@ -64,8 +64,12 @@ impl Program {
     fn read(self, matches: &clap::ArgMatches) -> Result<(Global, Verb), clap::Error> {
         match self {
             Self::Tf => Tf::from_arg_matches(matches).map(|tf| (tf.global, tf.verb)),
-            Self::Tfcache => Tfcache::from_arg_matches(matches)
-                .map(|tfcache| (tfcache.global, Verb::Cache(args::Cache { verb: tfcache.verb }))),
+            Self::Tfcache => Tfcache::from_arg_matches(matches).map(|tfcache| {
+                (
+                    tfcache.global,
+                    Verb::Cache(args::Cache { verb: tfcache.verb }),
+                )
+            }),
         }
     }
 }
@@ -112,8 +116,9 @@ fn run(program: Program, words: Vec<OsString>) -> Ending {
             began,
         };
         let ended = runtime.block_on(async {
-            let _watch = shutdown::watch(shutdown, leave_now)
-                .map_err(|error| Failure::operation(format!("cannot listen for signals: {error}")))?;
+            let _watch = shutdown::watch(shutdown, leave_now).map_err(|error| {
+                Failure::operation(format!("cannot listen for signals: {error}"))
+            })?;
             cmd::dispatch(&context, verb).await
         });
         // A read from the terminal cannot be interrupted, so it is not waited for.
@@ -146,7 +151,11 @@ fn parse(program: Program, words: Vec<OsString>) -> Result<(Global, Verb), Endin
                 }
                 _ => {
                     printer.usage(&said.render());
-                    if runs { Ending::NotRun } else { Ending::WrongArguments }
+                    if runs {
+                        Ending::NotRun
+                    } else {
+                        Ending::WrongArguments
+                    }
                 }
             }
         })

@@ -150,8 +150,7 @@ impl Printer {
     ///
     /// When it cannot be written.
     pub(crate) fn help(&self, text: &clap::builder::StyledStr) -> io::Result<()> {
-        let colour =
-            io::stdout().is_terminal() && colour_is_welcome(|name| std::env::var_os(name));
+        let colour = io::stdout().is_terminal() && colour_is_welcome(|name| std::env::var_os(name));
         if colour {
             self.result(&text.ansi().to_string())
         } else {
@@ -169,7 +168,9 @@ impl Printer {
         };
         for line in lines {
             match line.strip_prefix("hint: ") {
-                Some(hint) if self.colour => out.push_str(&format!("\x1b[1;36mhint:\x1b[0m {hint}")),
+                Some(hint) if self.colour => {
+                    out.push_str(&format!("\x1b[1;36mhint:\x1b[0m {hint}"))
+                }
                 _ => out.push_str(line),
             }
             out.push('\n');

@@ -148,7 +148,11 @@ fn parse_mapping(text: &str, default: Interface) -> Result<Mapping, Failure> {
     let Some((rest, remote)) = text.rsplit_once(':') else {
         return Err(invalid(format_args!("there is no `:` in it")).hint(format!(
             "for a free local port, use -p 0:{}",
-            if text.parse::<u16>().is_ok() { text } else { "80" }
+            if text.parse::<u16>().is_ok() {
+                text
+            } else {
+                "80"
+            }
         )));
     };
     let port: Port = remote
@@ -162,7 +166,8 @@ fn parse_mapping(text: &str, default: Interface) -> Result<Mapping, Failure> {
     let (interface, local) = match rest.rsplit_once(':') {
         None => (default, rest),
         Some((address, local)) => {
-            let address = parse_address(address).map_err(|reason| invalid(format_args!("{reason}")))?;
+            let address =
+                parse_address(address).map_err(|reason| invalid(format_args!("{reason}")))?;
             (Interface::Address(address), local)
         }
     };
@@ -242,8 +247,30 @@ fn scheme(port: u16) -> Option<&'static str> {
     match port {
         443 | 8443 => Some("https"),
         // ftp, ssh, telnet, smtp, dns, pop, imap, ldap, their TLS forms, and the common databases and queues.
-        20..=23 | 25 | 53 | 110 | 143 | 389 | 465 | 587 | 636 | 993 | 995 | 1433 | 1521 | 1883
-        | 3306 | 4222 | 5432 | 5672 | 6379 | 8883 | 9042 | 9092 | 11211 | 27017 => None,
+        20..=23
+        | 25
+        | 53
+        | 110
+        | 143
+        | 389
+        | 465
+        | 587
+        | 636
+        | 993
+        | 995
+        | 1433
+        | 1521
+        | 1883
+        | 3306
+        | 4222
+        | 5432
+        | 5672
+        | 6379
+        | 8883
+        | 9042
+        | 9092
+        | 11211
+        | 27017 => None,
         _ => Some("http"),
     }
 }
@@ -318,7 +345,8 @@ mod tests {
             planned(65534, &[], false, &["1"]),
             Ok(vec!["127.0.0.1:65535:1".into()])
         );
-        let message = planned(65000, &[], false, &["80", "8080"]).expect_err("beyond the last port");
+        let message =
+            planned(65000, &[], false, &["80", "8080"]).expect_err("beyond the last port");
         assert!(message.contains("73080"), "{message}");
         assert!(message.contains("at most 57455"), "{message}");
     }
@@ -371,19 +399,49 @@ mod tests {
     fn public_is_for_mappings_without_an_address() {
         assert_eq!(
             planned(0, &["1:1", "127.0.0.1:2:2"], true, &["80"]),
-            Ok(vec!["*:80:80".into(), "*:1:1".into(), "127.0.0.1:2:2".into()])
+            Ok(vec![
+                "*:80:80".into(),
+                "*:1:1".into(),
+                "127.0.0.1:2:2".into()
+            ])
         );
     }
 
     #[test]
     fn malformed_mappings_are_refused() {
         for text in [
-            "", ":", "80", "80:", ":80", "a:80", "80:b", "-1:80", "+1:80", "80:-1", "80:0", "65536:80", "80:65536",
-            "1.2.3:80:80", "1.2.3.4.5:80:80", "::1:80:80", "[::1:80:80", "[1.2.3.4]:80:80", "[]:80:80", "example.com:80:80",
-            "80-81:80-81", "80:80/xyz", "80:53/udp", " 80:80", "8080:80 ", "８０:80",
+            "",
+            ":",
+            "80",
+            "80:",
+            ":80",
+            "a:80",
+            "80:b",
+            "-1:80",
+            "+1:80",
+            "80:-1",
+            "80:0",
+            "65536:80",
+            "80:65536",
+            "1.2.3:80:80",
+            "1.2.3.4.5:80:80",
+            "::1:80:80",
+            "[::1:80:80",
+            "[1.2.3.4]:80:80",
+            "[]:80:80",
+            "example.com:80:80",
+            "80-81:80-81",
+            "80:80/xyz",
+            "80:53/udp",
+            " 80:80",
+            "8080:80 ",
+            "８０:80",
         ] {
             let message = request(0, &[text], false).expect_err(text);
-            assert!(message.contains("expected [ADDR:]LOCAL:REMOTE"), "{message}");
+            assert!(
+                message.contains("expected [ADDR:]LOCAL:REMOTE"),
+                "{message}"
+            );
         }
         let message = request(0, &["80"], false).expect_err("no colon");
         assert!(message.contains("-p 0:80"), "{message}");
@@ -433,7 +491,10 @@ mod tests {
     fn addresses_are_shown_as_one_would_type_them() {
         let v6 = Interface::Address("::1".parse().expect("an address"));
         let v4 = Interface::Address("10.0.0.1".parse().expect("an address"));
-        assert_eq!(address(Interface::LOOPBACK, 8080, 80), "http://localhost:8080");
+        assert_eq!(
+            address(Interface::LOOPBACK, 8080, 80),
+            "http://localhost:8080"
+        );
         assert_eq!(address(Interface::All, 8443, 443), "https://localhost:8443");
         assert_eq!(address(Interface::LOOPBACK, 5432, 5432), "localhost:5432");
         assert_eq!(address(v6, 8080, 80), "http://[::1]:8080");

@@ -175,7 +175,13 @@ mod tests {
     fn names(directory: &Path) -> Vec<String> {
         fs::read_dir(directory)
             .expect("it is there")
-            .map(|entry| entry.expect("readable").file_name().into_string().expect("text"))
+            .map(|entry| {
+                entry
+                    .expect("readable")
+                    .file_name()
+                    .into_string()
+                    .expect("text")
+            })
             .collect()
     }
 
@@ -244,7 +250,9 @@ mod tests {
     fn a_missing_directory_is_found_at_the_start() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("none/state.json");
-        let message = Reserved::check(&path).expect_err("no directory").to_string();
+        let message = Reserved::check(&path)
+            .expect_err("no directory")
+            .to_string();
         assert!(message.contains("cannot create"), "{message}");
     }
 }

@@ -80,9 +80,7 @@ impl Resizes {
     pub(crate) fn new() -> io::Result<Self> {
         Ok(Self {
             #[cfg(unix)]
-            signal: tokio::signal::unix::signal(
-                tokio::signal::unix::SignalKind::window_change(),
-            )?,
+            signal: tokio::signal::unix::signal(tokio::signal::unix::SignalKind::window_change())?,
         })
     }
 

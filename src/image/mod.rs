@@ -3,11 +3,30 @@
 //! A source yields a [`Description`] at once and the tars of single layers when asked; it never holds a layer in memory
 //! and knows nothing of locations or nodes.
 
+pub mod archive;
+mod compression;
+mod delivery;
+pub mod docker;
+pub mod hello;
+mod manifest;
+mod platform;
+pub mod reference;
+pub mod registry;
+pub mod resolve;
+mod stream;
+mod tarball;
+mod tls;
+mod verified;
+
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use tokio::io::AsyncRead;
 
+pub use self::docker::{last_image, local_names};
+pub use self::platform::WrongPlatform;
+pub use self::resolve::{KnownImages, Options, ResolveError, resolve};
+pub use self::verified::WrongContent;
 pub use crate::protocol::image::{Description, ImageConfig, Layer, Platform, Port, Transport};
 use crate::protocol::messages::MissingLayer;
 
@@ -51,36 +70,4 @@ pub struct Image {
     pub names: Vec<String>,
     /// Where its layers are read; none for an image of which only the location has the layers.
     pub source: Option<Arc<dyn Source>>,
-}
-/// x
-#[derive(Debug, thiserror::Error)]
-#[error("x")]
-pub struct ResolveError;
-/// x
-#[derive(Default)]
-pub struct ResolveOptions;
-/// x
-pub trait KnownImages: Send + Sync {
-    /// x
-    fn describe<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Option<Description>>;
-}
-/// x
-pub async fn resolve(
-    _: &str,
-    _: &dyn KnownImages,
-    _: &ResolveOptions,
-) -> Result<Image, ResolveError> {
-    todo!()
-}
-/// x
-pub async fn last_image() -> Result<String, ResolveError> {
-    todo!()
-}
-/// x
-pub fn canonical_name(_: &str) -> Option<String> {
-    todo!()
-}
-/// x
-pub async fn local_names() -> Vec<String> {
-    Vec::new()
 }

@@ -103,6 +103,9 @@ pub enum HandshakeError {
     /// The peer's key is not admitted.
     #[error("the key is not admitted")]
     NotAdmitted,
+    /// The peer speaks only versions of the protocol that are too old, this one at best.
+    #[error("the peer speaks version {0} of the protocol, which is too old")]
+    Version(u16),
     /// The peer was told this.
     #[error(transparent)]
     Refused(Refusal),

@@ -5,6 +5,11 @@
 
 pub mod chunks;
 pub mod container;
+pub mod control;
+pub mod frame;
 pub mod handshake;
 pub mod image;
 pub mod messages;
+pub mod mux;
+pub mod record;
+pub mod replay;

@@ -10,8 +10,9 @@ use super::dialler::{Dialler, Host};
 use super::error::Error;
 use super::node::Node;
 use super::upload::Upload;
-use crate::ids::{ContainerId, NodeId, ProcessId};
-use crate::image::{self, Description, Image, KnownImages, ResolveOptions};
+use crate::ids::{ContainerId, Digest, NodeId, ProcessId};
+use crate::image::reference::Reference;
+use crate::image::{self, Description, Image, KnownImages};
 use crate::link::{
     CloseReason, ConnectOptions, Inbound, Incoming, Link, PendingNotice, Status, connect,
 };
@@ -144,7 +145,7 @@ impl Location {
     ///
     /// When it is nowhere to be found, or not made for the location's machines.
     pub async fn resolve(&self, reference: &str) -> Result<Image, Error> {
-        self.resolve_with(reference, &ResolveOptions::default())
+        self.resolve_with(reference, &image::Options::default())
             .await
     }
 
@@ -156,7 +157,7 @@ impl Location {
     pub async fn resolve_with(
         &self,
         reference: &str,
-        options: &ResolveOptions,
+        options: &image::Options,
     ) -> Result<Image, Error> {
         Ok(image::resolve(reference, &Known(&self.shared.link), options).await?)
     }
@@ -225,7 +226,7 @@ impl Location {
                 name: name.to_owned(),
             })
             .await;
-        match (exact.map_err(Error::from), image::canonical_name(name)) {
+        match (exact.map_err(Error::from), canonical_name(name)) {
             (Err(Error::Refused(fault)), Some(canonical))
                 if fault.code == crate::protocol::messages::FaultCode::NotFound
                     && canonical != name =>
@@ -274,8 +275,15 @@ impl Location {
 /// # Errors
 ///
 /// When there is no daemon, no permission to use it, or no image.
-pub async fn last_image() -> Result<String, Error> {
-    Ok(image::last_image().await?)
+pub async fn last_image() -> Result<Digest, Error> {
+    Ok(image::last_image()
+        .await
+        .map_err(image::ResolveError::from)?)
+}
+
+/// What a location calls the image that a user names so.
+fn canonical_name(name: &str) -> Option<String> {
+    Some(name.parse::<Reference>().ok()?.to_string())
 }
 
 /// Images that the location knows.

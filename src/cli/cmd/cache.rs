@@ -178,7 +178,10 @@ mod tests {
             ["IMAGE", "ID", "SIZE", "FREES", "KEPT", "USED"]
         );
         assert!(lines[1].starts_with("web:latest  "), "{text}");
-        assert!(lines[1].ends_with("2.00 MiB  1.00 MiB  yes   2 minutes ago"), "{text}");
+        assert!(
+            lines[1].ends_with("2.00 MiB  1.00 MiB  yes   2 minutes ago"),
+            "{text}"
+        );
         assert!(lines[2].starts_with("db:15       "), "{text}");
         assert_eq!(lines[3], "3.00 MiB altogether");
     }

@@ -60,9 +60,7 @@ fn print_result(printer: &Printer, text: &str) -> Result<Ending, Failure> {
     printer
         .result(text)
         .map(|()| Ending::Done)
-        .map_err(|error| {
-            Failure::operation(format!("cannot write to standard output: {error}"))
-        })
+        .map_err(|error| Failure::operation(format!("cannot write to standard output: {error}")))
 }
 
 /// The value as JSON, for people to read and for programs to parse.

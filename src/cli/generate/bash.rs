@@ -38,7 +38,10 @@ fn entry(scope: &Scope) -> String {
         ("variables", Value::Variable),
         ("hosts", Value::Host),
     ] {
-        set(variable, &pattern(&all, |option| option.kind() == Some(kind)));
+        set(
+            variable,
+            &pattern(&all, |option| option.kind() == Some(kind)),
+        );
     }
     let operand = match scope.first_operand() {
         Value::Image => "image",

@@ -175,7 +175,11 @@ fn see_also_section(roff: &mut Roff, pages: &[&str]) {
     roff.control("SH", ["SEE ALSO"]);
     let mut line: Vec<Inline> = Vec::new();
     for (index, page) in pages.iter().enumerate() {
-        let end = if index + 1 < pages.len() { "(1), " } else { "(1)" };
+        let end = if index + 1 < pages.len() {
+            "(1), "
+        } else {
+            "(1)"
+        };
         line.extend([bold(*page), roman(end)]);
     }
     roff.text(line);

@@ -56,7 +56,10 @@ const DOCKER: &[Entry] = &[
 ];
 
 const ENVIRONMENT: &[Entry] = &[
-    ("TF_HOME", "Directory for keys and settings, in place of ~/.20ft."),
+    (
+        "TF_HOME",
+        "Directory for keys and settings, in place of ~/.20ft.",
+    ),
     (
         "TF_STATE",
         "Directory for the state of the location in this process, in place of the one named under FILES.",
@@ -98,10 +101,7 @@ const PAGES: &[Manual] = &[
             ),
             ("Run what has just been built:", "docker build . && tf ."),
             ("Work in a container:", "tf -it debian bash"),
-            (
-                "Run an image that is called like a verb:",
-                "tf run cache",
-            ),
+            ("Run an image that is called like a verb:", "tf run cache"),
         ],
         exit_status: PROGRAM_TABLE,
         files: &[
@@ -196,7 +196,13 @@ const PAGES: &[Manual] = &[
         exit_status: PROGRAM_TABLE,
         files: &[STATE, DOCKER_CONFIG],
         environment: ENVIRONMENT,
-        see_also: &["tf", "tf-cache", "tf-describe", "tf-last-image", "docker-run"],
+        see_also: &[
+            "tf",
+            "tf-cache",
+            "tf-describe",
+            "tf-last-image",
+            "docker-run",
+        ],
     },
     Manual {
         page: "tf-cache",

@@ -116,7 +116,8 @@ impl Scope {
 
     /// What the first operand is, in the scope itself or for the implied verb.
     pub(super) fn first_operand(&self) -> Value {
-        self.implied_verb().map_or(self.operand, |verb| verb.operand)
+        self.implied_verb()
+            .map_or(self.operand, |verb| verb.operand)
     }
 
     /// It and all scopes below it.

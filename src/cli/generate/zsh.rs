@@ -66,7 +66,10 @@ fn branch(scope: &Scope) -> String {
         .options
         .iter()
         .flat_map(|option| {
-            let with_value = option.value.is_some().then(|| format!("--{}=*", option.long));
+            let with_value = option
+                .value
+                .is_some()
+                .then(|| format!("--{}=*", option.long));
             option.words().into_iter().chain(with_value)
         })
         .collect();
@@ -150,9 +153,7 @@ fn branch(scope: &Scope) -> String {
 
 /// An option in the language of `_arguments`.
 fn spec(option: &Opt) -> String {
-    let help = quoted(&option.help)
-        .replace('[', "\\[")
-        .replace(']', "\\]");
+    let help = quoted(&option.help).replace('[', "\\[").replace(']', "\\]");
     let (short_mark, long_mark, value) = match &option.value {
         None => ("", "", String::new()),
         Some((name, value)) => (

@@ -68,7 +68,9 @@ async fn session(
     timing.done("connect");
 
     let image = location.resolve(&options.image).await?;
-    let plan = prepared.ports.plan(&image.description.config.exposed_ports)?;
+    let plan = prepared
+        .ports
+        .plan(&image.description.config.exposed_ports)?;
     let bound = bind(&plan.mappings).await?;
     say_skipped(context, &plan);
     timing.done("resolve");
@@ -244,7 +246,9 @@ async fn follow_size(process: &Process, terminal: bool) {
 fn say_end(context: &Context, options: &Run, exit: &Exit) {
     match exit {
         Exit::Code(_) | Exit::Signal(_) => {
-            context.printer.info(format_args!("ended: {}", describe(exit)));
+            context
+                .printer
+                .info(format_args!("ended: {}", describe(exit)));
         }
         Exit::OutOfMemory => {
             let limit = options.memory.as_deref().unwrap_or("its node's");

@@ -91,7 +91,10 @@ mod tests {
 
     async fn spec(options: Run) -> ContainerSpec {
         let prepared = Prepared::new(&options).await;
-        prepared.map_err(|failure| failure.to_string()).expect("valid").spec
+        prepared
+            .map_err(|failure| failure.to_string())
+            .expect("valid")
+            .spec
     }
 
     #[tokio::test]

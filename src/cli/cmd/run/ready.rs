@@ -16,7 +16,9 @@ pub(super) async fn announce(
     mut timing: Timing,
     with_table: bool,
 ) {
-    let waiting = doors.iter().map(|door| answers(printer, container, door, &timing));
+    let waiting = doors
+        .iter()
+        .map(|door| answers(printer, container, door, &timing));
     let all = join_all(waiting).await;
     if with_table && all.iter().all(|answered| *answered) {
         timing.done("ready");
