@@ -1,5 +1,8 @@
 //! Tests that need neither root, nor Docker, nor a network: one binary, so that it links once.
 
+mod cli;
+mod common;
+mod generated;
 mod layering;
 mod link;
 mod pair;

@@ -71,7 +71,9 @@ fn render(
         verbs_section(&mut roff, command, name);
     }
     roff.to_writer(&mut bytes)?;
-    man.render_options_section(&mut bytes)?;
+    let mut options = Vec::new();
+    man.render_options_section(&mut options)?;
+    bytes.extend(as_subsections(&options).into_bytes());
 
     let mut roff = Roff::new();
     for (heading, paragraphs) in manual.notes {
@@ -187,6 +189,24 @@ fn text_of(text: Option<&clap::builder::StyledStr>) -> String {
     text.map(ToString::to_string).unwrap_or_default()
 }
 
+/// Makes one section of the options: clap_mangen gives every group of them a section of its own.
+fn as_subsections(options: &[u8]) -> String {
+    let source = String::from_utf8_lossy(options);
+    let mut out = String::with_capacity(source.len());
+    for line in source.split_inclusive('\n') {
+        match line.strip_prefix(".SH ") {
+            Some(heading) if heading != "OPTIONS\n" => {
+                let heading = heading.to_lowercase();
+                let heading = heading.trim_matches(['"', '\n']);
+                let (first, rest) = heading.split_at(heading.len().min(1));
+                let _ = writeln!(out, ".SS \"{}{rest}\"", first.to_uppercase());
+            }
+            _ => out.push_str(line),
+        }
+    }
+    out
+}
+
 /// Sets in bold what stands between backquotes, which clap prints as they are.
 fn with_bold_code(source: &str) -> String {
     let mut out = String::with_capacity(source.len());
@@ -227,6 +247,14 @@ mod tests {
         let mut command = Tfcache::command();
         command.build();
         assert_eq!(pages(&command)[0].name, "tfcache");
+    }
+
+    #[test]
+    fn groups_of_options_are_one_section() {
+        assert_eq!(
+            as_subsections(b".SH OPTIONS\nx\n.SH \"GLOBAL OPTIONS\"\ny\n"),
+            ".SH OPTIONS\nx\n.SS \"Global options\"\ny\n"
+        );
     }
 
     #[test]

@@ -132,7 +132,7 @@ fn branch(scope: &Scope) -> String {
     let _ = write!(
         text,
         "        )
-        _alternative 'verbs:verb:(( ${{(qq)verbs}} ))' 'images:image:{}'
+        _alternative 'verbs:verb: _describe -t verbs verb verbs' 'images:image:{}'
     fi
 }}
 ",
