@@ -501,7 +501,7 @@ async fn a_tree_deeper_than_any_path_is_unpacked_and_removed() {
         archive = archive.dir(&below).symlink(&next, &below);
     }
     let tar = archive.finish();
-    let fixture = Fixture::new();
+    let fixture = Fixture::in_memory();
     let layer = tfnz::ids::Digest::of(&tar);
     fixture.add(tar).await.expect("deep, but good");
     fixture.store.drop_layers(&[layer]).await.expect("removed");

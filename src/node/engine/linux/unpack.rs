@@ -325,13 +325,11 @@ impl Unpacker {
             Kind::Character { major: 0, minor: 0 } => self.whiteout(&name),
             Kind::Character { major, minor } => {
                 let device = device(major, minor)?;
-                self.node(&dir, last, FileType::CharacterDevice, device)?;
-                attributes.set_at(&dir, last, false)
+                self.device(&dir, last, FileType::CharacterDevice, device, &attributes)
             }
             Kind::Block { major, minor } => {
                 let device = device(major, minor)?;
-                self.node(&dir, last, FileType::BlockDevice, device)?;
-                attributes.set_at(&dir, last, false)
+                self.device(&dir, last, FileType::BlockDevice, device, &attributes)
             }
             Kind::Fifo => {
                 self.node(&dir, last, FileType::Fifo, 0)?;
@@ -352,7 +350,7 @@ impl Unpacker {
                 self.tree.remove(dir, name)?;
                 Ok(make()?)
             }
-            made => Ok(made?),
+            result => Ok(result?),
         }
     }
 
@@ -368,7 +366,7 @@ impl Unpacker {
         let make = || fs::mkdirat(dir, name, tree::UNFINISHED);
         match make() {
             Err(Errno::EXIST) => {}
-            made => return Ok(made?),
+            result => return Ok(result?),
         }
         let found = fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
         if tree::is_whiteout(&found) {
@@ -418,6 +416,25 @@ impl Unpacker {
             // The directory that it replaces had the target in it.
             Err(Fault::System(Errno::NOENT)) => Err(missing()),
             linked => linked,
+        }
+    }
+
+    /// Makes a device, where the machine allows it. No container can open it anyway, since their root file systems are
+    /// mounted without devices; it is made so that the image looks complete.
+    fn device(
+        &mut self,
+        dir: &OwnedFd,
+        name: &[u8],
+        kind: FileType,
+        device: fs::Dev,
+        attributes: &Attributes,
+    ) -> Done {
+        match self.node(dir, name, kind, device) {
+            Err(Fault::System(Errno::PERM)) => {
+                tracing::debug!(name = shown(name), "devices cannot be made here");
+                Ok(())
+            }
+            made => made.and_then(|()| attributes.set_at(dir, name, false)),
         }
     }
 

@@ -19,7 +19,7 @@ use rustix::io::Errno;
 const MARK: &str = "trusted.20ft.boot";
 
 /// How long after unpacking the kernel has written most of it by itself.
-const WRITTEN_AFTER: Duration = Duration::from_secs(60);
+const WRITTEN_AFTER: Duration = Duration::from_mins(1);
 
 /// How far a layer has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -156,7 +156,7 @@ impl Tree {
                 };
                 return Ok(Made::Through(next));
             }
-            dir = fs::openat(&dir, part, DIRECTORY | OFlags::NOFOLLOW, Mode::empty())?;
+            dir = open_dir(&dir, part)?;
         }
         Ok(Made::Directory(dir))
     }
@@ -165,7 +165,7 @@ impl Tree {
     fn make_part(&mut self, dir: &OwnedFd, part: &[u8]) -> Result<Option<Vec<u8>>> {
         match make(dir, part, IMPLIED) {
             Err(Errno::EXIST) => {}
-            made => return made.map(|()| None),
+            result => return result.map(|()| None),
         }
         let found = fs::statat(dir, part, AtFlags::SYMLINK_NOFOLLOW)?;
         match FileType::from_raw_mode(found.st_mode) {
@@ -188,8 +188,7 @@ impl Tree {
     ) -> Result<()> {
         self.remove(dir, name)?;
         make(dir, name, mode)?;
-        let made = fs::openat(dir, name, DIRECTORY | OFlags::NOFOLLOW, Mode::empty())?;
-        Self::make_opaque(&made)
+        Self::make_opaque(&open_dir(dir, name)?)
     }
 }
 
