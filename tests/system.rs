@@ -1,11 +1,15 @@
 //! Tests on the real machine: root, namespaces, Docker. Each says what it needs and skips without it; with `CI=true`
 //! nothing may skip.
+#![cfg(target_os = "linux")]
 
-#[cfg(target_os = "linux")]
-#[path = "system/engine.rs"]
-mod engine;
-#[path = "system/network.rs"]
-mod network;
-#[cfg(target_os = "linux")]
-#[path = "system/unpack.rs"]
-mod unpack;
+mod common;
+
+mod system {
+    mod engine;
+    mod fixture;
+    mod leftovers;
+    mod network;
+    mod run;
+    mod session;
+    mod unpack;
+}

@@ -1,4 +1,5 @@
 //! What the tests of the real binaries share.
+#![allow(dead_code, reason = "each test binary uses a part of this")]
 
 use std::ffi::OsStr;
 use std::io::Write as _;
