@@ -11,6 +11,8 @@ mod fidelity;
 mod hostile;
 #[path = "unpack/overlay.rs"]
 mod overlay;
+#[path = "unpack/random.rs"]
+mod random;
 #[path = "unpack/stores.rs"]
 mod stores;
 
