@@ -21,6 +21,8 @@ use super::super::control::{self, Create, Problem, Report, Step, Streams};
 use super::super::sys;
 use super::config::config;
 use super::launch::Launch;
+use super::mounts::mount_rest;
+use super::privileges::limit_capabilities;
 use super::root::{self, BUNDLE};
 use super::seccomp::Filter;
 use super::view::View;

@@ -42,6 +42,19 @@ const SET: u32 = {
 ///
 /// The caller is root of the container's user namespace, with at least the default capabilities in it.
 pub(super) fn become_user(user: &User) -> Result<(), Problem> {
+    limit_capabilities()?;
+    let groups: Vec<_> = user.groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
+    let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
+    setgroups(&groups).step("set the supplementary groups")?;
+    setresgid(gid, gid, gid).step("set the group")?;
+    setresuid(uid, uid, uid).step("set the user")?;
+    set_capabilities(if user.uid == 0 { SET } else { 0 }).step("set the capabilities")?;
+    prctl(libc::PR_SET_NO_NEW_PRIVS, 1).step("refuse new privileges")?;
+    hide().step("hide the memory")
+}
+
+/// Gives up all but the default capabilities. The caller stays root of the container's user namespace.
+pub(super) fn limit_capabilities() -> Result<(), Problem> {
     for capability in 0..64u8 {
         if capability < 32 && SET & (1 << capability) != 0 {
             continue;
@@ -58,15 +71,7 @@ pub(super) fn become_user(user: &User) -> Result<(), Problem> {
         libc::PR_CAP_AMBIENT_CLEAR_ALL.cast_unsigned().into(),
     )
     .step("give up ambient capabilities")?;
-
-    let groups: Vec<_> = user.groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
-    let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
-    setgroups(&groups).step("set the supplementary groups")?;
-    setresgid(gid, gid, gid).step("set the group")?;
-    setresuid(uid, uid, uid).step("set the user")?;
-    set_capabilities(if user.uid == 0 { SET } else { 0 }).step("set the capabilities")?;
-    prctl(libc::PR_SET_NO_NEW_PRIVS, 1).step("refuse new privileges")?;
-    hide().step("hide the memory")
+    set_capabilities(SET).step("give up capabilities")
 }
 
 /// Keeps other processes, those of the container above all, from our memory and descriptors until we execute something.
