@@ -1,1 +1,5 @@
 //! Tests that need neither root, nor Docker, nor a network: one binary, so that it links once.
+
+mod layering;
+mod link;
+mod pair;
