@@ -26,6 +26,7 @@ pub mod keyring;
 pub mod keys;
 pub mod link;
 pub mod location;
+mod lock;
 pub mod node;
 pub mod progress;
 pub mod protocol;
@@ -41,7 +42,10 @@ pub use embedded::dialler;
 pub fn init_if_asked() {
     #[cfg(target_os = "linux")]
     node::engine::linux::init_if_asked();
-    if std::env::args_os().nth(1).is_some_and(|word| word == image::hello::VERB) {
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|word| word == image::hello::VERB)
+    {
         let served = image::hello::serve();
         std::process::exit(i32::from(served.is_err()));
     }

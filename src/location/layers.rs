@@ -12,7 +12,6 @@
 //!
 //! What a layer is used for, and by whom, is of no concern here.
 
-mod lock;
 mod part;
 mod receive;
 
@@ -25,6 +24,7 @@ use tokio::io::{AsyncBufRead, AsyncReadExt, BufReader};
 
 pub use self::receive::{Receipt, ReceiveError};
 use crate::ids::Digest;
+use crate::lock;
 
 /// How long an interrupted upload is kept for its client to come back.
 const PART_LIFE: Duration = Duration::from_secs(3 * 24 * 60 * 60);

@@ -145,7 +145,8 @@ impl Location {
     ///
     /// When it is nowhere to be found, or not made for the location's machines.
     pub async fn resolve(&self, reference: &str) -> Result<Image, Error> {
-        self.resolve_with(reference, &image::Options::default()).await
+        self.resolve_with(reference, &image::Options::default())
+            .await
     }
 
     /// [`Location::resolve`] with options.
@@ -275,7 +276,9 @@ impl Location {
 ///
 /// When there is no daemon, no permission to use it, or no image.
 pub async fn last_image() -> Result<Digest, Error> {
-    Ok(image::last_image().await.map_err(image::ResolveError::from)?)
+    Ok(image::last_image()
+        .await
+        .map_err(image::ResolveError::from)?)
 }
 
 /// What a location calls the image that a user names so.

@@ -11,9 +11,10 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
 
 use super::part::Part;
-use super::{PART, Store, lock};
+use super::{PART, Store};
 use crate::ids::{Digest, random_bytes};
 use crate::link::chunks::next_frame;
+use crate::lock;
 use crate::protocol::chunks::Header;
 
 /// Chunks that wait in memory for the disk.

@@ -19,12 +19,13 @@ mod control;
 mod explain;
 mod ids;
 mod instance;
-mod layers;
-mod network;
+pub mod layers;
+pub mod network;
 mod process;
 mod shim;
 mod sys;
 mod terminal;
+pub mod unpack;
 
 use std::fs;
 use std::io;

@@ -102,6 +102,9 @@ impl Executor for FirstProcess {
             ExecutorValidationError::ArgValidationError(problem.to_string())
         };
         nix::unistd::close(self.0.control).map_err(|errno| problem(&errno))?;
+        mount_rest()
+            .and_then(|()| limit_capabilities())
+            .map_err(|error| problem(&error))?;
         let launch = self.0.launch.lock().map_err(|error| problem(&error))?;
         let terminal = launch
             .as_ref()

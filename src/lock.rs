@@ -8,13 +8,13 @@ use std::io;
 use std::path::Path;
 
 /// Locks `file`, which was opened as `path`, together with others. Waits for whoever has it exclusively.
-pub(super) fn shared(file: File, path: &Path) -> io::Result<File> {
+pub(crate) fn shared(file: File, path: &Path) -> io::Result<File> {
     file.lock_shared()?;
     still_there(file, path)
 }
 
 /// Locks `file`, which was opened as `path`, for this one alone; [`io::ErrorKind::WouldBlock`] if others have it.
-pub(super) fn try_exclusive(file: File, path: &Path) -> io::Result<File> {
+pub(crate) fn try_exclusive(file: File, path: &Path) -> io::Result<File> {
     match file.try_lock() {
         Ok(()) => still_there(file, path),
         Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
