@@ -4,6 +4,7 @@
 #[cfg(target_os = "linux")]
 #[path = "system/engine.rs"]
 mod engine;
+#[cfg(target_os = "linux")]
 #[path = "system/network.rs"]
 mod network;
 #[cfg(target_os = "linux")]
