@@ -1,1 +1,4 @@
 //! Tests that need neither root, nor Docker, nor a network: one binary, so that it links once.
+
+mod common;
+mod images;
