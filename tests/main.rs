@@ -2,3 +2,5 @@
 
 mod common;
 mod images;
+#[cfg(unix)]
+mod services;

@@ -6,4 +6,5 @@ mod common;
 #[cfg(target_os = "linux")]
 mod system {
     mod docker;
+    mod registry;
 }

@@ -170,11 +170,12 @@ impl Daemon {
 
     /// Builds an image of files of this machine (source and path in the image) and returns its id.
     pub(crate) fn build(&self, name: &str, files: &[(&Path, &str)], rest: &str) -> String {
+        use std::fmt::Write as _;
         let context = TempDir::new().expect("temporary directory");
         let mut dockerfile = "FROM scratch\n".to_owned();
         for (index, (source, target)) in files.iter().enumerate() {
             fs::copy(source, context.path().join(index.to_string())).expect("copy");
-            dockerfile.push_str(&format!("COPY {index} {target}\n"));
+            writeln!(dockerfile, "COPY {index} {target}").expect("write to memory");
         }
         dockerfile.push_str(rest);
         fs::write(context.path().join("Dockerfile"), dockerfile).expect("write");

@@ -228,14 +228,11 @@ pub(crate) fn saved(
     for (index, layer) in layers.iter().enumerate() {
         let directory = Digest::of(format!("{name}{index}").as_bytes()).hex();
         let path = format!("{directory}/layer.tar");
-        match first.get(layer) {
-            Some(earlier) => {
-                entries.links.insert(path.clone(), format!("../{earlier}"));
-            }
-            None => {
-                entries.files.insert(path.clone(), compression.apply(layer));
-                first.insert(layer.clone(), path.clone());
-            }
+        if let Some(earlier) = first.get(layer) {
+            entries.links.insert(path.clone(), format!("../{earlier}"));
+        } else {
+            entries.files.insert(path.clone(), compression.apply(layer));
+            first.insert(layer.clone(), path.clone());
         }
         paths.push(path);
     }

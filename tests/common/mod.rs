@@ -2,4 +2,5 @@
 
 #[cfg(target_os = "linux")]
 pub(crate) mod docker;
+pub(crate) mod http;
 pub(crate) mod images;
