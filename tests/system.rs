@@ -6,5 +6,6 @@ mod common;
 #[cfg(target_os = "linux")]
 mod system {
     mod docker;
+    mod hello;
     mod registry;
 }
