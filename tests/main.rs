@@ -3,6 +3,9 @@
 mod cli;
 mod common;
 mod generated;
+mod images;
 mod layering;
 mod link;
 mod pair;
+#[cfg(unix)]
+mod services;
