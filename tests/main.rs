@@ -1,4 +1,6 @@
 //! Tests that need neither root, nor Docker, nor a network: one binary, so that it links once.
 
+mod cut;
 mod link;
 mod pair;
+mod resume;
