@@ -22,6 +22,8 @@ pub(crate) struct Fate {
     pub(crate) piece: usize,
     /// Whether the end is silence rather than an error.
     pub(crate) silent: bool,
+    /// Number of the received byte of which a bit is flipped.
+    pub(crate) flips: Option<usize>,
 }
 
 impl Default for Fate {
@@ -31,6 +33,7 @@ impl Default for Fate {
             receives: usize::MAX,
             piece: usize::MAX,
             silent: false,
+            flips: None,
         }
     }
 }
@@ -118,6 +121,13 @@ impl AsyncRead for Doomed {
         // The bytes were written through `part`, which was cut from `buf` and is initialised this far.
         let initialised = buf.initialize_unfilled_to(piece);
         assert!(count <= initialised.len());
+        if let Some(at) = this.fate.flips.take() {
+            if at < count {
+                initialised[at] ^= 0x10;
+            } else {
+                this.fate.flips = Some(at - count);
+            }
+        }
         buf.advance(count);
         this.fate.receives -= count;
         this.received.fetch_add(count, Ordering::Relaxed);

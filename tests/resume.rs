@@ -223,6 +223,22 @@ async fn a_session_survives_connections_in_pieces() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_session_survives_flipped_bits() {
+    const LENGTH: usize = 70_000;
+    let (_, received, _) = session(Vec::new(), LENGTH).await.expect("nothing is cut");
+    // From here on, the handshake is done.
+    for at in (300..received - 2000).step_by(received / 100) {
+        let fate = Fate {
+            flips: Some(at),
+            ..Fate::default()
+        };
+        let ended = session(vec![fate], LENGTH).await;
+        let (.., dialled) = ended.expect("the handshake is not touched");
+        assert_eq!(dialled, 2, "flipped at {at}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_status_tells_of_a_lost_connection() {
     let (dial, listener) = memory();
     let fate = Fate {
