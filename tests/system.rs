@@ -5,10 +5,13 @@
 mod common;
 
 mod system {
+    mod docker;
     mod engine;
     mod fixture;
+    mod hello;
     mod leftovers;
     mod network;
+    mod registry;
     mod run;
     mod session;
     mod unpack;
