@@ -6,13 +6,16 @@ mod common;
 
 mod system {
     mod docker;
+    mod ending;
     mod engine;
     mod fixture;
     mod hello;
     mod leftovers;
+    mod machine;
     mod network;
     mod registry;
     mod run;
     mod session;
+    mod typist;
     mod unpack;
 }

@@ -41,6 +41,7 @@ pub(crate) struct Fixture {
     layers: Vec<Vec<u8>>,
     config: Value,
     architecture: String,
+    name: String,
 }
 
 impl Fixture {
@@ -50,6 +51,7 @@ impl Fixture {
             layers: Vec::new(),
             config: json!({"Env": ["PATH=/bin"]}),
             architecture: Platform::host().architecture,
+            name: "test:latest".to_owned(),
         }
     }
 
@@ -92,6 +94,12 @@ impl Fixture {
         self
     }
 
+    /// Gives it a name and a tag.
+    pub(crate) fn name(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.name);
+        self
+    }
+
     /// Writes it into a directory of its own.
     pub(crate) fn save(self) -> Saved {
         let directory = TempDir::new().expect("temporary directory");
@@ -113,7 +121,7 @@ impl Fixture {
             .map(|index| format!("{index}/layer.tar"))
             .collect();
         let manifest =
-            json!([{"Config": "config.json", "RepoTags": ["test:latest"], "Layers": names}]);
+            json!([{"Config": "config.json", "RepoTags": [self.name], "Layers": names}]);
         let mut archive = Layer::new();
         archive.file("manifest.json", 0o644, manifest.to_string().as_bytes());
         archive.file("config.json", 0o644, config.to_string().as_bytes());

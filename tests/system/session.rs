@@ -1,7 +1,9 @@
 //! `tf` as a user starts it: what it says while it runs, how it is told to end, and what comes of it.
 
+use std::fs;
 use std::io::{Read, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ExitStatus, Stdio};
@@ -232,6 +234,28 @@ impl Ended {
         }
         self
     }
+}
+
+/// `tf` as a user without privileges, from a copy in `directory`: nobody else may look into the build directory.
+pub(crate) fn tf_as_nobody(directory: &TempDir) -> Program {
+    let open = |path: &Path| {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o777)).expect("it is ours");
+    };
+    let copy = directory.path().join("tf");
+    fs::copy(env!("CARGO_BIN_EXE_tf"), &copy).expect("copy tf");
+    open(directory.path());
+    open(&copy);
+    let nobody = [
+        "--reuid",
+        "65534",
+        "--regid",
+        "65534",
+        "--clear-groups",
+        "--",
+    ];
+    let program = Program::new("setpriv").args(nobody).args([&copy]);
+    open(program.home());
+    program
 }
 
 /// Starts a program and waits for its end. Its standard input is empty.

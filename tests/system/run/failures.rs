@@ -1,15 +1,14 @@
 //! What cannot work, and what is said about it.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::common::{Program, installed, tf};
+use crate::common::{installed, tf};
 use crate::system::fixture::{Fixture, busybox, can_run};
-use crate::system::session::run;
+use crate::system::session::{run, tf_as_nobody};
 
 #[test]
 fn an_unknown_image_is_looked_for_everywhere_and_said_to_be_unknown() {
@@ -50,32 +49,8 @@ fn who_is_not_root_is_told_so() {
     if !can_run() || !installed("setpriv") {
         return;
     }
-    // Where nobody else may look into the build directory.
     let directory = TempDir::new().expect("temporary directory");
-    let open = |path: &Path| {
-        fs::set_permissions(path, fs::Permissions::from_mode(0o777)).expect("it is ours")
-    };
-    open(directory.path());
-    let copy = directory.path().join("tf");
-    fs::copy(env!("CARGO_BIN_EXE_tf"), &copy).expect("copy");
-    open(&copy);
-    let mut program = Program::new("setpriv")
-        .args([
-            "--reuid",
-            "65534",
-            "--regid",
-            "65534",
-            "--clear-groups",
-            "--",
-        ])
-        .args([
-            copy.to_str().expect("a plain path"),
-            "--offset",
-            "8000",
-            "hello",
-        ]);
-    open(program.home());
-    let ended = run_with_home(&mut program);
+    let ended = run(tf_as_nobody(&directory).args(["--offset", "8000", "hello"]));
     ended.code(125).said(&["error: ", "not root", "sudo"]);
 }
 
@@ -205,14 +180,6 @@ fn a_state_directory_that_cannot_be_made_is_named() {
     let state = file.join("state");
     let ended = run(program.env("TF_STATE", &state).args([busybox()])).code(125);
     ended.said(&["error: ", state.to_str().expect("a plain path")]);
-}
-
-fn run_with_home(program: &mut Program) -> crate::system::session::Ended {
-    let home = program.take_home();
-    let taken = std::mem::replace(program, tf());
-    let ended = run(taken);
-    drop(home);
-    ended
 }
 
 /// How many whole layers there are.

@@ -26,8 +26,11 @@ fn it_is_128_and_the_signal_that_ended_the_program() {
     for signal in [Signal::SIGKILL, Signal::SIGSEGV] {
         // A length of sleep that nobody else sleeps.
         let length = format!("9{:07}", free_port());
-        let session = Session::start(tf().args([busybox(), "sleep", &length]));
-        let program = eventually(PATIENCE, || process_with("sleep", &length));
+        let mut session = Session::start(tf().args([busybox(), "sleep", &length]));
+        let program = eventually(PATIENCE, || {
+            assert!(!session.is_over(), "{}", session.said());
+            process_with("sleep", &length)
+        });
         kill(program, signal).expect("it runs");
         session.end().code(128 + signal as i32);
     }

@@ -1,0 +1,211 @@
+//! `tf cache`, `tfcache` and `tf describe`: images ahead of their containers.
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::common::{Done, Program, tf, tfcache};
+use crate::system::fixture::{Fixture, Saved, can_run};
+use crate::system::session::{Session, run};
+
+/// A mebibyte that cannot be compressed, different for each seed.
+fn mebibyte(seed: u64) -> Vec<u8> {
+    let mut state = seed;
+    let next = || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        state.to_be_bytes()[0]
+    };
+    std::iter::repeat_with(next).take(1 << 20).collect()
+}
+
+/// Two images that share busybox, and what their users use.
+struct Pair {
+    state: TempDir,
+    web: Saved,
+    db: Saved,
+}
+
+impl Pair {
+    fn new() -> Option<Self> {
+        if !can_run() {
+            return None;
+        }
+        let image = |name: &str, seed| {
+            Fixture::busybox()
+                .file(name, 0o644, &mebibyte(seed))
+                .name(&format!("{name}:1"))
+                .save()
+        };
+        Some(Self {
+            state: TempDir::new().expect("temporary directory"),
+            web: image("web", 1),
+            db: image("db", 2),
+        })
+    }
+
+    fn with_state(&self, program: Program) -> Program {
+        program.env("TF_STATE", self.state.path())
+    }
+
+    fn tf(&self, arguments: &[&str]) -> Program {
+        self.with_state(tf()).args(arguments)
+    }
+
+    fn list(&self) -> Vec<Value> {
+        let done = self.tf(&["cache", "ls", "--json"]).run().code(0);
+        serde_json::from_str(&done.stdout).expect("JSON")
+    }
+
+    /// The line that says what all images take together.
+    fn altogether(&self) -> f64 {
+        let done = self.tf(&["cache", "ls"]).run().code(0);
+        mebibytes(done.stdout.lines().last().expect("a line"))
+    }
+}
+
+/// The first size in a text.
+#[track_caller]
+fn mebibytes(text: &str) -> f64 {
+    let (number, unit) = text
+        .split_whitespace()
+        .zip(text.split_whitespace().skip(1))
+        .find(|(_, unit)| ["B", "KiB", "MiB"].contains(unit))
+        .unwrap_or_else(|| panic!("no size in {text}"));
+    let number: f64 = number.trim_start_matches('(').parse().expect("a number");
+    match unit {
+        "B" => number / f64::from(1 << 20),
+        "KiB" => number / 1024.0,
+        _ => number,
+    }
+}
+
+fn names(images: &[Value]) -> Vec<&str> {
+    let mut names: Vec<_> = images
+        .iter()
+        .filter_map(|image| image["names"][0].as_str())
+        .collect();
+    names.sort_unstable();
+    names
+}
+
+#[test]
+fn a_cached_image_runs_by_its_name_and_nothing_is_sent() {
+    let Some(pair) = Pair::new() else { return };
+    pair.with_state(tfcache())
+        .args([pair.web.path()])
+        .run()
+        .code(0)
+        .no_stdout();
+    // The archive has gone; the location has the image.
+    let ended = run(pair.tf(&["-v", "web:1", "sh", "-c", "head -c 1000000 /web | wc -c"]));
+    ended
+        .code(0)
+        .printed("1000000\n")
+        .said(&["all layers were at the location already"]);
+    // With `tf cache` the same, and only what is missing is sent.
+    let done = pair.tf(&["cache", "-v", pair.db.path()]).run().code(0);
+    let sent = done.stderr.lines().find(|line| line.contains("sent"));
+    let sent = mebibytes(sent.unwrap_or_else(|| panic!("{done:?}")));
+    assert!((0.9..1.2).contains(&sent), "{done:?}");
+    assert_eq!(
+        names(&pair.list()),
+        ["docker.io/library/db:1", "docker.io/library/web:1"]
+    );
+}
+
+#[test]
+fn shared_layers_are_counted_once_and_freed_last() {
+    let Some(pair) = Pair::new() else { return };
+    pair.tf(&["cache", pair.web.path()]).run().code(0);
+    let one = pair.altogether();
+    pair.tf(&["cache", "add", pair.db.path()]).run().code(0);
+    let two = pair.altogether();
+    // The second one adds its own mebibyte, and not busybox again.
+    assert!(
+        (0.9..1.2).contains(&(two - one)),
+        "{one} MiB, then {two} MiB"
+    );
+    for image in pair.list() {
+        let unique = image["unique"].as_u64().expect("a number");
+        assert!((900_000..1_200_000).contains(&unique), "{image:#}");
+        assert!(image["size"].as_u64() > Some(unique), "{image:#}");
+    }
+    let freed = |done: Done| {
+        let line = done.code(0).stderr;
+        assert!(line.starts_with("removed "), "{line}");
+        mebibytes(line.split_once(", ").expect("a size").1)
+    };
+    let first = freed(pair.tf(&["cache", "rm", "web:1"]).run());
+    assert!((0.9..1.2).contains(&first), "{first} MiB");
+    let second = freed(pair.with_state(tfcache()).args(["rm", "db:1"]).run());
+    assert!((second - (two - first)).abs() < 0.1, "{second} MiB");
+    assert!(pair.list().is_empty());
+    assert!(pair.altogether() < 0.01);
+    pair.tf(&["cache", "rm", "web:1"])
+        .run()
+        .code(1)
+        .says(&["error: ", "web:1"]);
+}
+
+#[test]
+fn what_another_tf_uses_is_not_removed() {
+    let Some(pair) = Pair::new() else { return };
+    pair.tf(&["cache", pair.web.path()]).run().code(0);
+    let arguments = ["-i", "web:1", "sh", "-c", "echo up; cat; wc -c </web"];
+    let mut session = Session::start(pair.tf(&arguments));
+    session.prints("up");
+    pair.tf(&["cache", "rm", "web:1"])
+        .run()
+        .code(1)
+        .says(&["error: ", "web:1", "use"]);
+    assert_eq!(names(&pair.list()), ["docker.io/library/web:1"]);
+    session.end().code(0).printed("up\n1048576\n");
+    pair.tf(&["cache", "rm", "web:1"]).run().code(0);
+    assert!(pair.list().is_empty());
+}
+
+#[test]
+fn two_at_a_time_share_what_they_send() {
+    let Some(pair) = Pair::new() else { return };
+    // The same image twice and another one, none of which is there.
+    let images = [pair.web.path(), pair.web.path(), pair.db.path()];
+    let sessions = images.map(|image| {
+        Session::start(pair.tf(&["-i", image, "sh", "-c", "echo up; cat"])).beside_others()
+    });
+    for mut session in sessions {
+        session.prints("up");
+        session.end().code(0).printed("up\n");
+    }
+}
+
+#[test]
+fn a_description_says_what_the_image_is() {
+    let Some(pair) = Pair::new() else { return };
+    let image = Fixture::busybox().expose(&["80/tcp", "53/udp"]).save();
+    let done = pair
+        .tf(&["describe", image.path()])
+        .run()
+        .code(0)
+        .no_stderr();
+    let value: Value = serde_json::from_str(&done.stdout).expect("JSON");
+    assert_eq!(value["platform"]["os"], "linux", "{value:#}");
+    assert_eq!(
+        value["layers"].as_array().map(Vec::len),
+        Some(1),
+        "{value:#}"
+    );
+    let config = &value["config"];
+    assert_eq!(
+        config["exposed_ports"],
+        serde_json::json!(["53/udp", "80/tcp"]),
+        "{value:#}"
+    );
+    assert_eq!(config["cmd"], serde_json::json!(["sh"]), "{value:#}");
+    assert!(
+        value["id"]
+            .as_str()
+            .is_some_and(|id| id.starts_with("sha256:")),
+        "{value:#}"
+    );
+}
