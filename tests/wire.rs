@@ -12,7 +12,7 @@ use bytes::Bytes;
 use ciborium::Value;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tfnz::ids::{ContainerId, Digest, NodeId, ProcessId, SessionId};
+use tfnz::ids::{ContainerId, Digest, NodeId, ProcessId, SessionId, UserId};
 use tfnz::protocol::container::{
     ContainerSpec, Exit, Limits, PrebootFile, ProcessSpec, Started, Stdio, StdioStream, WindowSize,
 };
@@ -405,6 +405,7 @@ fn samples() -> Vec<Sample> {
             names: vec![name.clone()],
             size: 1,
             unique: 2,
+            stored: vec![4],
             kept: true,
             last_used: 3,
         }],
@@ -493,6 +494,60 @@ fn samples() -> Vec<Sample> {
             layers: vec![layer],
         },
         &(),
+    );
+    let session = SessionId::try_from(node.to_string()).expect("valid");
+    samples.call(
+        &ListContainers {},
+        &vec![ContainerInfo {
+            id: container.clone(),
+            image: layer,
+            image_name: Some("name".to_owned()),
+            node: node.clone(),
+            hostname: "host".to_owned(),
+            session: session.clone(),
+            since: 1,
+        }],
+    );
+    samples.call(
+        &Stop {
+            container: "0123".to_owned(),
+        },
+        &container,
+    );
+    samples.call(
+        &Invite {
+            node: true,
+            name: "name".to_owned(),
+            expires: second,
+        },
+        &Invited {
+            token: "token".to_owned(),
+        },
+    );
+    samples.call(
+        &ListAccounts { nodes: true },
+        &vec![AccountInfo {
+            id: node.to_string(),
+            key: "key".to_owned(),
+            name: "name".to_owned(),
+            joined: 1,
+        }],
+    );
+    samples.call(
+        &ListSessions {},
+        &vec![SessionInfo {
+            id: session,
+            user: UserId::try_from(node.to_string()).expect("valid"),
+            agent: "agent".to_owned(),
+            since: 1,
+            containers: 2,
+        }],
+    );
+    samples.call(
+        &Revoke {
+            who: "name".to_owned(),
+        },
+        &1,
     );
     samples.notice(&NodeChanged { node: info.clone() });
     samples.notice(&NodeLeft { node });
