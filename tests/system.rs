@@ -5,17 +5,22 @@
 mod common;
 
 mod system {
+    mod cache;
     mod docker;
     mod ending;
     mod engine;
     mod fixture;
+    mod forms;
     mod hello;
     mod leftovers;
     mod machine;
     mod network;
+    mod readme;
     mod registry;
     mod run;
+    mod sdk;
     mod session;
+    mod tunnels;
     mod typist;
     mod unpack;
 }

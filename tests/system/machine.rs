@@ -46,6 +46,8 @@ unshare --mount --propagation private --pid --fork --kill-child --net --ipc --cg
         [ "$kind" = cgroup ] || options=defaults
         mount -t "$kind" -o "$options" "$kind" "$path"
     done
+    # Where programs go whose memory is of interest.
+    if [ -d /sys/fs/cgroup/memory ]; then mkdir /sys/fs/cgroup/memory/counted; else mkdir /sys/fs/cgroup/counted; fi
     # The first process of a machine waits for orphans.
     sleep infinity &
     echo ready
@@ -60,7 +62,13 @@ cat >/dev/null
 kill -9 $inside 2>/dev/null || :
 wait || :
 hierarchies | while read -r kind path options; do
-    find "$path/$name" -depth -type d -exec rmdir {} \;
+    # The last processes may still be about to go.
+    tries=0
+    while [ -d "$path/$name" ] && [ "$tries" -lt 200 ]; do
+        find "$path/$name" -depth -type d -exec rmdir {} \; 2>/dev/null || :
+        [ ! -d "$path/$name" ] || sleep 0.05
+        tries=$((tries + 1))
+    done
 done
 "#;
 
@@ -121,7 +129,7 @@ impl Machine {
     pub(crate) fn counted_tf(&self) -> Program {
         let join = r#"
             cd /sys/fs/cgroup/memory 2>/dev/null || cd /sys/fs/cgroup
-            mkdir -p counted && echo $$ >counted/cgroup.procs && cd / && exec "$@"
+            echo $$ >counted/cgroup.procs && cd / && exec "$@"
         "#;
         let program = self.program("sh");
         program.args(["-c", join, "sh", env!("CARGO_BIN_EXE_tf")])
@@ -158,7 +166,8 @@ impl Machine {
             nft list ruleset | sed 's/^/filter /'
             awk '{ print "mount", $5 }' /proc/1/mountinfo
             find /sys/fs/cgroup -type d | sed 's/^/cgroup /'
-            find /run | sed 's/^/file /'
+            # An empty directory for locks stays, as the one for the state does.
+            find /run ! -path /run/20ft | sed 's/^/file /'
             find /dev/shm /dev/mqueue 2>/dev/null | sed 's/^/file /'
             ipcs -a 2>/dev/null | grep '^0x' | sed 's/^/ipc /'
         "#;

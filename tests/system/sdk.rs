@@ -1,7 +1,5 @@
 //! The SDK on the real machine: what a program does that uses it, and the examples.
 
-use std::io::Write as _;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -19,7 +17,7 @@ use crate::common::eventually;
 use crate::system::fixture::{Fixture, Saved, can_run};
 use crate::system::leftovers;
 use crate::system::machine::{Machine, entered};
-use crate::system::session::{PATIENCE, Session, free_port, get};
+use crate::system::session::{PATIENCE, Session, free_port, get, write_executable};
 
 /// A place of one's own for all that a program keeps.
 struct Home(TempDir);
@@ -220,8 +218,8 @@ fn show(machine: &Machine, name: &str, arguments: &[&str], docker: Option<&Daemo
         return String::new();
     };
     let mut program = machine.program(example).args(arguments);
-    let browser = program.file("browser", "#!/bin/sh\necho \"$@\" >\"$HOME/opened\"\n");
-    std::fs::set_permissions(&browser, PermissionsExt::from_mode(0o755)).expect("ours");
+    let browser = program.home().join("browser");
+    write_executable(&browser, b"#!/bin/sh\necho \"$@\" >\"$HOME/opened\"\n");
     program = program.env("BROWSER", browser);
     if let Some(docker) = docker {
         program = program.env("DOCKER_HOST", docker.host());
@@ -264,5 +262,4 @@ fn the_docker_workflow_shows_what_was_built_last() {
     daemon.docker(&["load", "--input", image.path()]);
     let page = show(&machine, "docker_workflow", &[], Some(&daemon));
     assert!(page.is_empty() || page == "a page\n", "{page}");
-    std::io::stderr().flush().expect("open");
 }

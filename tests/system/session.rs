@@ -242,7 +242,10 @@ pub(crate) fn tf_as_nobody(directory: &TempDir) -> Program {
         fs::set_permissions(path, fs::Permissions::from_mode(0o777)).expect("it is ours");
     };
     let copy = directory.path().join("tf");
-    fs::copy(env!("CARGO_BIN_EXE_tf"), &copy).expect("copy tf");
+    write_executable(
+        &copy,
+        &fs::read(env!("CARGO_BIN_EXE_tf")).expect("it is built"),
+    );
     open(directory.path());
     open(&copy);
     let nobody = [
@@ -256,6 +259,25 @@ pub(crate) fn tf_as_nobody(directory: &TempDir) -> Program {
     let program = Program::new("setpriv").args(nobody).args([&copy]);
     open(program.home());
     program
+}
+
+/// Writes a program. Not this process does that: what another thread starts meanwhile would have the file open for writing
+/// for a moment, in which it cannot be executed.
+pub(crate) fn write_executable(path: &Path, content: &[u8]) {
+    let mut shell = std::process::Command::new("sh")
+        .args(["-c", "cat >\"$0\" && chmod 755 \"$0\""])
+        .arg(path)
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("start sh");
+    let mut stdin = shell.stdin.take().expect("it is piped");
+    stdin.write_all(content).expect("it is read");
+    drop(stdin);
+    assert!(
+        shell.wait().expect("it ends").success(),
+        "cannot write {}",
+        path.display()
+    );
 }
 
 /// Starts a program and waits for its end. Its standard input is empty.

@@ -1,20 +1,19 @@
 //! `--browser`, with a program in place of the desktop's browser that writes down what it is to open.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::json;
 
 use crate::common::{Program, eventually, tf};
 use crate::system::fixture::{Fixture, Saved, can_run};
-use crate::system::session::{PATIENCE, Session};
+use crate::system::session::{PATIENCE, Session, write_executable};
 
 /// `tf` with a browser that appends what it is given to the file `opened` in its home.
 fn tf_with_browser() -> Program {
     let program = tf();
     let script = "#!/bin/sh\nprintf '%s\\n' \"$@\" >>\"$HOME/opened\"\n";
-    let browser = program.file("browser", script);
-    fs::set_permissions(&browser, fs::Permissions::from_mode(0o755)).expect("it is ours");
+    let browser = program.home().join("browser");
+    write_executable(&browser, script.as_bytes());
     program.env("BROWSER", &browser)
 }
 

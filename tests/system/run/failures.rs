@@ -107,7 +107,7 @@ fn a_full_disk_is_said_to_be_full_and_nothing_half_is_left() {
         .save();
     for (arguments, code) in [(&[large.path()][..], 125), (&["cache", large.path()], 1)] {
         let ended = run(with_state(arguments)).code(code);
-        ended.said(&["error: ", "disk", "full"]);
+        ended.said(&["error: ", "no space left", "disk"]);
         assert!(
             used(mounted.path()) <= before + (1 << 20),
             "{} bytes are used, {before} were",
