@@ -33,12 +33,30 @@ struct Embedded {
     agent: Option<JoinHandle<()>>,
 }
 
+/// What a connection is for. An embedded location gets ready for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To run containers.
+    Run,
+    /// To look at images and whatever else is there, and to change it.
+    Manage,
+}
+
 /// The way to the location that this user has configured, or else to an embedded one that is started now.
 ///
 /// # Errors
 ///
-/// When there is nowhere to keep its state.
+/// When the user's account cannot be used, or the embedded location has nowhere to keep its state.
 pub async fn dialler(config: &Config) -> Result<Dialler, Error> {
+    dialler_for(config, Purpose::Run).await
+}
+
+/// [`dialler`] for a purpose.
+///
+/// # Errors
+///
+/// As [`dialler`].
+pub async fn dialler_for(config: &Config, purpose: Purpose) -> Result<Dialler, Error> {
     let keyring = Keyring::new(&config.home);
     let name = match &config.location {
         Some(name) => Some(keyring.complete(name)?),
@@ -46,7 +64,7 @@ pub async fn dialler(config: &Config) -> Result<Dialler, Error> {
     };
     match name {
         Some(name) => Ok(remote(keyring.account(&name)?, config.address.as_deref())),
-        None => start(&config.state, engine(config)?).await,
+        None => start(&config.state, engine(config)?, purpose).await,
     }
 }
 
@@ -95,7 +113,16 @@ fn engine(_config: &Config) -> Result<Option<Arc<dyn Engine>>, Error> {
 /// # Errors
 ///
 /// When the state directory cannot be used.
-pub async fn start(state: &Path, engine: Option<Arc<dyn Engine>>) -> Result<Dialler, Error> {
+pub async fn start(
+    state: &Path,
+    engine: Option<Arc<dyn Engine>>,
+    purpose: Purpose,
+) -> Result<Dialler, Error> {
+    if let (Some(engine), Purpose::Run) = (&engine, purpose) {
+        let engine = Arc::clone(engine);
+        // On its way while the client still looks for its image. An error shows again when the first container is made.
+        tokio::spawn(async move { engine.prepare().await });
+    }
     let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
         Error::Embedded(std::io::Error::other(error))
     };

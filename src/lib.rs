@@ -17,6 +17,8 @@
 //! `protocol` knows neither sockets nor clocks, `link` not what a message means, `sdk` not whether its location is in this
 //! process, and `location` not how containers are run.
 
+#[doc(hidden)]
+pub mod cli;
 pub mod config;
 pub mod embedded;
 pub mod ids;
@@ -31,6 +33,7 @@ pub mod node;
 pub mod progress;
 pub mod protocol;
 pub mod sdk;
+pub mod shutdown;
 
 pub use embedded::dialler;
 
@@ -50,3 +53,8 @@ pub fn init_if_asked() {
         std::process::exit(i32::from(served.is_err()));
     }
 }
+
+/// Has the README's program compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;

@@ -183,6 +183,12 @@ impl Images {
                 CachedImage {
                     size: self.size(layers.iter()),
                     unique: self.size(unique),
+                    stored: row
+                        .description
+                        .layers
+                        .iter()
+                        .map(|layer| self.size(std::iter::once(&layer.digest)))
+                        .collect(),
                     names: row.names,
                     kept: row.kept,
                     last_used: row.last_used,

@@ -6,9 +6,9 @@
 //! DIR/HEX.ID.part     an upload beside one that has stalled: removed if it is interrupted
 //! ```
 //!
-//! Any number of processes may use the directory at the same time. What keeps them apart are locks on the files themselves
-//! (`flock`), which the kernel gives up when their holder dies in whatever way: exclusive on a part for whoever
-//! writes it, shared on a layer for whoever needs it, exclusive on a layer for whoever removes it.
+//! Any number of processes may use the directory at the same time. What keeps them apart are locks on the files
+//! themselves (`flock`), which the kernel gives up when their holder dies in whatever way: exclusive on a part for
+//! whoever writes it, shared on a layer for whoever needs it, exclusive on a layer for whoever removes it.
 //!
 //! What a layer is used for, and by whom, is of no concern here.
 
@@ -27,13 +27,17 @@ use crate::ids::Digest;
 use crate::lock;
 
 /// How long an interrupted upload is kept for its client to come back.
-const PART_LIFE: Duration = Duration::from_secs(3 * 24 * 60 * 60);
+const PART_LIFE: Duration = Duration::from_hours(3 * 24);
+
+/// How long an upload may stand still while others wait for the same layer. A link that is being resumed recovers
+/// sooner as a rule, and if not, the layer is merely sent twice.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Extension of uploads that are not complete.
 const PART: &str = "part";
 
 /// Length of what follows the end mark in a layer's file, in bytes.
-const TRAILER: u64 = 8;
+const TRAILER: usize = size_of::<u64>();
 
 /// Bytes that are read from a layer's file at once.
 const READ_AHEAD: usize = 256 << 10;
@@ -42,6 +46,8 @@ const READ_AHEAD: usize = 256 << 10;
 #[derive(Debug, Clone)]
 pub struct Store {
     dir: PathBuf,
+    /// How long another's upload may stand still before one no longer waits for it.
+    patience: Duration,
 }
 
 /// Keeps layers from being removed, by any process, until it is dropped.
@@ -84,7 +90,13 @@ impl Store {
         #[cfg(unix)]
         std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
         builder.create(&dir)?;
-        let store = Self { dir };
+        // Layers of one user are no business of others on the machine.
+        #[cfg(unix)]
+        fs::set_permissions(&dir, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
+        let store = Self {
+            dir,
+            patience: PATIENCE,
+        };
         store.sweep()?;
         Ok(store)
     }
@@ -117,8 +129,9 @@ impl Store {
     /// When the layer is not here.
     pub fn content_size(&self, layer: &Digest) -> io::Result<u64> {
         let mut file = File::open(self.path(layer))?;
-        let mut length = [0; TRAILER as usize];
-        file.seek(SeekFrom::End(-TRAILER.cast_signed()))?;
+        let mut length = [0; TRAILER];
+        let start = file.metadata()?.len().saturating_sub(TRAILER as u64);
+        file.seek(SeekFrom::Start(start))?;
         file.read_exact(&mut length)?;
         Ok(u64::from_le_bytes(length))
     }
@@ -151,7 +164,7 @@ impl Store {
         layer: &Digest,
     ) -> io::Result<impl AsyncBufRead + Send + Unpin + 'static> {
         let file = self.lock_shared(layer)?;
-        let chunks = file.metadata()?.len().saturating_sub(TRAILER);
+        let chunks = file.metadata()?.len().saturating_sub(TRAILER as u64);
         let file = tokio::fs::File::from_std(file).take(chunks);
         Ok(BufReader::with_capacity(READ_AHEAD, file))
     }

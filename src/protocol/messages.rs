@@ -398,6 +398,9 @@ pub struct CachedImage {
     pub size: u64,
     /// The part of `size` that no other image shares, in bytes: what removing it frees.
     pub unique: u64,
+    /// Space that each layer takes at the location, in bytes, in the order of the description.
+    #[serde(default)]
+    pub stored: Vec<u64>,
     /// Asked to be kept (`tf cache`).
     pub kept: bool,
     /// Last use, in seconds since the epoch.

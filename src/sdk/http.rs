@@ -20,7 +20,11 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 const MAX_STATUS_LINE: u64 = 256;
 
 /// Refuses a host name that is not this machine's.
-pub(super) async fn require_local(host: &str) -> Result<(), Error> {
+///
+/// # Errors
+///
+/// When it resolves to no loopback address.
+pub async fn require_local(host: &str) -> Result<(), Error> {
     let local = match lookup_host((host, 0)).await {
         Ok(mut addresses) => addresses.any(|address| address.ip().is_loopback()),
         Err(_) => false,
@@ -35,7 +39,8 @@ pub(super) async fn require_local(host: &str) -> Result<(), Error> {
 }
 
 /// The address to show to a browser.
-pub(super) fn url(host: &str, port: u16, path: &str) -> String {
+#[must_use]
+pub fn url(host: &str, port: u16, path: &str) -> String {
     let slash = if path.starts_with('/') { "" } else { "/" };
     if port == 80 {
         format!("http://{host}{slash}{path}")

@@ -33,6 +33,7 @@ mod upload;
 pub use container::{Container, READY_TIMEOUT};
 pub use dialler::{Dialler, Host};
 pub use error::{Error, describe};
+pub use http::{require_local, url};
 pub use location::{Location, last_image};
 pub use node::Node;
 pub use process::Process;

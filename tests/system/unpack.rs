@@ -1,11 +1,18 @@
-//! Unpacking layers as root: what GNU tar makes of the same archive, what hostile archives try, and stores on a full disk.
+//! Unpacking layers as root: what GNU tar makes of the same archive, what hostile archives try, and stores on a full
+//! disk.
 
 #[path = "unpack/archive.rs"]
 mod archive;
+#[path = "unpack/excessive.rs"]
+mod excessive;
 #[path = "unpack/fidelity.rs"]
 mod fidelity;
 #[path = "unpack/hostile.rs"]
 mod hostile;
+#[path = "unpack/overlay.rs"]
+mod overlay;
+#[path = "unpack/random.rs"]
+mod random;
 #[path = "unpack/stores.rs"]
 mod stores;
 
@@ -21,7 +28,10 @@ fn is_root(test: &str) -> bool {
         return true;
     }
     assert!(std::env::var_os("CI").is_none(), "{test} needs root");
-    eprintln!("skipped: {test} needs root");
+    #[expect(clippy::print_stderr, reason = "whoever runs the tests must see it")]
+    {
+        eprintln!("skipped: {test} needs root");
+    }
     false
 }
 
@@ -33,7 +43,15 @@ struct Fixture {
 
 impl Fixture {
     fn new() -> Self {
-        let dir = tempfile::tempdir().expect("a directory");
+        Self::at(tempfile::tempdir().expect("a directory"))
+    }
+
+    /// For what a disk would take too long for.
+    fn in_memory() -> Self {
+        Self::at(tempfile::tempdir_in("/dev/shm").expect("a directory"))
+    }
+
+    fn at(dir: tempfile::TempDir) -> Self {
         let store = Store::open(&dir.path().join("layers")).expect("a store");
         Self { dir, store }
     }

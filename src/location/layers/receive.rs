@@ -23,9 +23,6 @@ const QUEUE: usize = 2;
 /// How often somebody who waits for another's upload looks at it.
 const POLL: Duration = Duration::from_millis(50);
 
-/// How long another's upload may stand still before one no longer waits for it.
-const PATIENCE: Duration = Duration::from_secs(20);
-
 /// How a layer came to be here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Receipt {
@@ -85,7 +82,7 @@ enum Item {
 
 /// Who brings a layer here.
 enum Claim {
-    Mine(Part),
+    Mine(Box<Part>),
     AlreadyThere,
 }
 
@@ -93,8 +90,8 @@ impl Store {
     /// Takes the chunks of `layer` from `from`, which begin at `offset` in its tar, and returns when the layer is
     /// here, verified and safe on the disk.
     ///
-    /// If somebody else is uploading the same layer, it waits for them and takes nothing from `from` meanwhile. When the
-    /// future is dropped, what has come so far is kept.
+    /// If somebody else is uploading the same layer, it waits for them and takes nothing from `from` meanwhile. When
+    /// the future is dropped, what has come so far is kept.
     ///
     /// # Errors
     ///
@@ -145,7 +142,7 @@ impl Store {
             }
             if length != moved.0 {
                 moved = (length, Instant::now());
-            } else if moved.1.elapsed() > PATIENCE {
+            } else if moved.1.elapsed() > self.patience {
                 // Else one client could keep all others from a layer by sending half of it.
                 return self.claim_beside(layer, path).await;
             }
@@ -175,7 +172,7 @@ impl Store {
             fs::remove_file(&path)?;
             return Ok(Claim::AlreadyThere);
         }
-        Ok(Claim::Mine(Part::new(file, path)?))
+        Ok(Claim::Mine(Box::new(Part::new(file, path)?)))
     }
 }
 
@@ -205,7 +202,7 @@ async fn feed(from: &mut (impl AsyncRead + Unpin), items: mpsc::Sender<Item>) ->
 
 /// Runs on a blocking thread, and ends when the other end of `incoming` is dropped.
 fn write(
-    mut part: Part,
+    mut part: Box<Part>,
     layer: Digest,
     offset: u64,
     path: &Path,

@@ -137,6 +137,23 @@ async fn compare(source: &Path, options: &[&str]) {
     }
 }
 
+/// Sparse files, with few pieces, with many and with none.
+fn holes(root: &Path) {
+    let sparse = fs::File::create(root.join("sparse")).expect("made");
+    for place in [0_u64, 1 << 20, 3 << 20, (9 << 20) + 5] {
+        std::os::unix::fs::FileExt::write_all_at(&sparse, &[b'x'; 5000], place).expect("written");
+    }
+    sparse.set_len(20 << 20).expect("longer");
+    let holes = fs::File::create(root.join("holes")).expect("made");
+    for place in 0..200_u64 {
+        std::os::unix::fs::FileExt::write_all_at(&holes, b"x", place << 16).expect("written");
+    }
+    fs::File::create(root.join("hole"))
+        .expect("made")
+        .set_len(8 << 20)
+        .expect("longer");
+}
+
 /// One of each.
 fn zoo(root: &Path) {
     let file = |name: &str, content: &[u8]| {
@@ -205,19 +222,7 @@ fn zoo(root: &Path) {
         mode(&path, 0o4666);
     }
 
-    let sparse = fs::File::create(root.join("sparse")).expect("made");
-    for place in [0_u64, 1 << 20, 3 << 20, (9 << 20) + 5] {
-        std::os::unix::fs::FileExt::write_all_at(&sparse, &[b'x'; 5000], place).expect("written");
-    }
-    sparse.set_len(20 << 20).expect("longer");
-    let holes = fs::File::create(root.join("holes")).expect("made");
-    for place in 0..200_u64 {
-        std::os::unix::fs::FileExt::write_all_at(&holes, b"x", place << 16).expect("written");
-    }
-    fs::File::create(root.join("hole"))
-        .expect("made")
-        .set_len(8 << 20)
-        .expect("longer");
+    holes(root);
 
     fs::create_dir_all(root.join("read-only/below")).expect("made");
     file("read-only/below/file", b"x");

@@ -118,7 +118,7 @@ impl Store {
         };
         let (blocks, input) = feed::channel();
         let store = self.clone();
-        let mut job = spawn_blocking(move || store.unpack_part(layer, part, input));
+        let mut job = spawn_blocking(move || store.unpack_part(layer, &part, input));
         // The job may end first, because the layer is bad: the rest of it is of no use then.
         let job = tokio::select! {
             () = feed::pump(tar, blocks, progress) => job.await,
@@ -219,12 +219,12 @@ impl Store {
     fn unpack_part(
         &self,
         layer: Digest,
-        part: File,
+        part: &File,
         input: feed::Input,
     ) -> Result<(), EngineError> {
         let path = self.part_path(&layer);
-        let result = self.unpack_verified(layer, &part, input).and_then(|()| {
-            settled::mark(&part)
+        let result = self.unpack_verified(layer, part, input).and_then(|()| {
+            settled::mark(part)
                 .and_then(|()| fs::rename(&path, self.path(&layer)))
                 .map_err(|source| self.system(format!("keep layer {layer}"), source))
         });

@@ -1,11 +1,13 @@
 //! The entries of a tar, read once from front to back in constant memory.
 //!
-//! The `tar` crate knows the layout of headers. Its own iteration over entries is not used for layers, since it reads extended headers
-//! of any length into memory, takes line ends inside them for ends of records, and knows one of the four kinds of sparse files. Where
-//! readers of tars disagree, this one reads what Docker would, so that nobody can show two of them different images.
+//! The `tar` crate knows the layout of headers. Its own iteration over entries is not used for layers, since it reads
+//! extended headers of any length into memory, takes line ends inside them for ends of records, and knows one of the
+//! four kinds of sparse files. Where readers of tars disagree, this one reads what Docker would, so that nobody can
+//! show two of them different images.
 //!
 //! Nothing here touches files: it takes bytes and gives names and numbers, none of which are to be trusted.
 
+use std::borrow::Cow;
 use std::io::{self, BufRead};
 
 use tar::{EntryType, Header};
@@ -266,9 +268,10 @@ impl<R: BufRead> Entries<R> {
         records: Records,
         (long_name, long_link): (Option<Vec<u8>>, Option<Vec<u8>>),
     ) -> Result<Entry, ReadError> {
+        let given = |name: Option<Vec<u8>>| name.filter(|name| !name.is_empty());
         let fields = header.as_old();
         let size = records.size.unwrap_or(size);
-        let mut name = long_name
+        let mut name = given(long_name)
             .or_else(|| records.path.clone())
             .unwrap_or_else(|| header.path_bytes().into_owned());
         let kind = kind(header, &name)?;
@@ -297,9 +300,9 @@ impl<R: BufRead> Entries<R> {
         let mode = numeric(&fields.mode).ok_or(BAD_NUMBER)?;
         Ok(Entry {
             link: match kind {
-                Kind::Symlink | Kind::HardLink => long_link
+                Kind::Symlink | Kind::HardLink => given(long_link)
                     .or(records.linkpath)
-                    .or_else(|| header.link_name_bytes().map(|name| name.into_owned()))
+                    .or_else(|| header.link_name_bytes().map(Cow::into_owned))
                     .unwrap_or_default(),
                 _ => Vec::new(),
             },
@@ -417,3 +420,6 @@ fn c_string(bytes: &[u8]) -> Vec<u8> {
     let end = bytes.iter().position(|byte| *byte == 0);
     bytes[..end.unwrap_or(bytes.len())].to_vec()
 }
+
+#[cfg(test)]
+mod tests;
