@@ -4,14 +4,20 @@ use std::fs;
 use std::net::TcpListener;
 use std::process::Stdio;
 
-use crate::common::{Program, tf, tfcache};
+use crate::common::{PATIENCE, Program, eventually, tf, tfcache};
 
 #[test]
 fn without_arguments_there_is_help() {
     for (program, first) in [
-        (tf(), "Run a container image somewhere else as if it were here\n"),
+        (
+            tf(),
+            "Run a container image somewhere else as if it were here\n",
+        ),
         (tfcache(), "Make images available to the location\n"),
-        (tf().args(["cache"]), "Make images available to the location"),
+        (
+            tf().args(["cache"]),
+            "Make images available to the location",
+        ),
     ] {
         let done = program.run().code(0).no_stderr();
         assert!(done.stdout.starts_with(first), "{}", done.stdout);
@@ -73,8 +79,11 @@ fn wrong_arguments_of_run_are_125_as_1_and_2_are_the_programs() {
         (&["--path", "/p", "x"], "--browser"),
         (&["--offset", "-1", "x"], "from 0 to 65534"),
         (&["--offset", "65536", "x"], "from 0 to 65534"),
-        (&["-p", "80", "x"], "hint: for a free local port, use -p 0:80"),
-        (&["-p", "-1:80", "x"], "expected [ADDR:]LOCAL:REMOTE"),
+        (
+            &["-p", "80", "x"],
+            "hint: for a free local port, use -p 0:80",
+        ),
+        (&["--publish=-1:80", "x"], "expected [ADDR:]LOCAL:REMOTE"),
         (&["-p", "1:2", "-p", "1:3", "x"], "-p LOCAL:3"),
         (&["-e", "=1", "x"], "expected VAR=value"),
         (&["-e", "A=1", "-e", "A=2", "x"], "given twice"),
@@ -84,7 +93,10 @@ fn wrong_arguments_of_run_are_125_as_1_and_2_are_the_programs() {
         (&["--cpus", "0", "x"], "as in 1.5"),
         (&["-w", "here", "x"], "absolute path"),
         (&["-it", "x"], "hint: leave -t out"),
-        (&["--browser", "--domain", "host.invalid", "x"], "/etc/hosts"),
+        (
+            &["--browser", "--domain", "host.invalid", "x"],
+            "/etc/hosts",
+        ),
     ] {
         let done = tf().args(arguments).run().code(125).no_stdout();
         done.says(&["error: ", said]);
@@ -118,7 +130,9 @@ fn a_location_without_an_account_is_refused() {
     let done = tf().args(["cache", "ls"]).env("TF_LOCATION", "nowhere");
     done.run().code(1).says(&["`nowhere`"]);
     let done = tf().args(["--location-ip", "192.0.2.1", "x"]);
-    done.run().code(125).says(&["hint: name it with --location"]);
+    done.run()
+        .code(125)
+        .says(&["hint: name it with --location"]);
 }
 
 #[test]
@@ -132,7 +146,7 @@ fn quiet_is_silent_but_for_errors() {
 fn completions_are_offered_without_a_daemon() {
     let done = tf().args(["__complete", "images", "he"]).run();
     assert_eq!(done.code(0).no_stderr().stdout, "hello\n");
-    let done = tf().args(["__complete", "images", "--"]).run();
+    let done = tf().args(["__complete", "images", "--", "--"]).run();
     assert_eq!(done.code(0).no_stderr().stdout, "");
 }
 
@@ -200,6 +214,9 @@ fn without_a_daemon_there_is_no_last_image() {
 /// A registry that takes connections and never says a word.
 fn silent_registry() -> (TcpListener, String) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener
+        .set_nonblocking(true)
+        .expect("a listener can be asked without waiting");
     let port = listener.local_addr().expect("it is bound").port();
     (listener, format!("127.0.0.1:{port}/image"))
 }
@@ -215,7 +232,7 @@ fn a_signal_ends_it_by_that_signal() {
         let (registry, image) = silent_registry();
         let mut running = tf().args(["describe", &image]).spawn();
         // It has begun to work when it connects.
-        let _connection = registry.accept().expect("a connection");
+        let _connection = eventually(PATIENCE, || registry.accept().ok());
         running.signal(signal);
         let status = running.ended();
         assert_eq!(status.signal(), Some(signal as i32), "{status:?}");
@@ -233,7 +250,7 @@ fn a_hang_up_is_ignored_under_nohup() {
     let mut program = Program::new("nohup").args([env!("CARGO_BIN_EXE_tf"), "describe", &image]);
     program.command().stdin(Stdio::null()).stdout(Stdio::null());
     let mut running = program.spawn();
-    let _connection = registry.accept().expect("a connection");
+    let _connection = eventually(PATIENCE, || registry.accept().ok());
     running.signal(Signal::SIGHUP);
     // The kernel delivers signals to a process in order of their numbers: if the first one had counted, it would be the
     // one that ends the process.
