@@ -183,9 +183,10 @@ fn runtime() -> Result<runtime::Runtime, Failure> {
         .map_err(|error| Failure::operation(format!("cannot start threads: {error}")))
 }
 
-/// Leaves without cleaning up, because the user asked twice.
+/// Leaves without waiting for anything, because the user asked twice. What runs in this process dies with it.
 fn leave_now(signal: shutdown::Signal) {
     terminal::restore();
+    state_file::remove_all();
     shutdown::die_of(signal);
     #[allow(
         clippy::exit,
