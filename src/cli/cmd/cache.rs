@@ -79,9 +79,11 @@ async fn remove(context: &Context, names: &[String]) -> Result<Ending, Failure> 
 fn table(images: &[CachedImage], now: SystemTime) -> String {
     let mut rows = vec![["IMAGE", "ID", "SIZE", "FREES", "KEPT", "USED"].map(str::to_owned)];
     for image in images {
-        let names = image.names.iter().map(|name| familiar(name));
+        let names: Vec<&str> = image.names.iter().map(|name| familiar(name)).collect();
+        let names = Some(names.join(",")).filter(|names| !names.is_empty());
         rows.push([
-            names.collect::<Vec<_>>().join(","),
+            // One from a file may have none.
+            names.unwrap_or_else(|| "-".to_owned()),
             image.description.id.short(),
             BinaryBytes(image.size).to_string(),
             BinaryBytes(image.unique).to_string(),
