@@ -30,6 +30,7 @@ use crate::cli::state_file::{Reserved, State, StateFile};
 use crate::cli::streams::{feed, pass_on};
 use crate::cli::terminal::{self, RawMode, Resizes};
 use crate::cli::timing::Timing;
+use crate::embedded::Purpose;
 use crate::protocol::container::{Exit, Stdio};
 use crate::sdk::{Container, Location, Process, Tunnel, describe};
 
@@ -51,7 +52,7 @@ pub(super) async fn run(context: &Context, options: Run) -> Result<Ending, Failu
             "`-e {name}` has no effect: {name} is not set here"
         ));
     }
-    let ending = with_location(context, async |location| {
+    let ending = with_location(context, Purpose::Run, async |location| {
         session(context, &options, prepared, location).await
     })
     .await?;
