@@ -329,6 +329,7 @@ fn name_of(table: &[(u16, &'static str)], kind: u16) -> &'static str {
 }
 
 /// A value of every message, with something in every field.
+#[allow(clippy::too_many_lines, reason = "a list")]
 fn samples() -> Vec<Sample> {
     let mut samples = Samples::default();
     let id = "0123456789ABCDEFGHIJKL".to_owned();

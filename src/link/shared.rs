@@ -17,11 +17,18 @@ use super::mailbox::{Arrival, Mailbox};
 use crate::keys::PublicKey;
 use crate::protocol::control::Message;
 use crate::protocol::frame::{CONTROL, StreamId};
+use crate::protocol::handshake::Role;
 use crate::protocol::mux::{Event, Mux, Read, Side, Write};
 use crate::protocol::record::{Record, Violation};
 
 /// Bytes of DATA records that are received before an acknowledgement is sent for them alone.
 const ACKNOWLEDGE: usize = 128 * 1024;
+
+/// Streams that a client and its location may each have open at once.
+const CLIENT_STREAMS: usize = 1024;
+
+/// The same for a node, whose link carries the streams of all clients.
+const NODE_STREAMS: usize = 16 * 1024;
 
 /// One link.
 #[derive(Debug)]
@@ -101,9 +108,14 @@ pub(super) fn register(wakers: &mut Vec<Waker>, cx: &Context<'_>) {
 }
 
 impl Shared {
-    pub(super) fn new(side: Side, peer: PublicKey) -> Arc<Self> {
+    /// A link at its start, whose connecting side is a `role`.
+    pub(super) fn new(side: Side, role: Role, peer: PublicKey) -> Arc<Self> {
+        let streams = match role {
+            Role::Client => CLIENT_STREAMS,
+            Role::Node => NODE_STREAMS,
+        };
         Arc::new(Self {
-            state: Mutex::new(State::new(side)),
+            state: Mutex::new(State::new(Mux::new(side, streams))),
             closing: CancellationToken::new(),
             status: watch::Sender::new(Status::Up),
             peer,
@@ -143,9 +155,9 @@ impl Shared {
 }
 
 impl State {
-    fn new(side: Side) -> Self {
+    fn new(mux: Mux) -> Self {
         Self {
-            mux: Mux::new(side),
+            mux,
             mailbox: Mailbox::default(),
             closed: None,
             streams: HashMap::new(),

@@ -10,8 +10,8 @@
 //!             └──── STOP ─────▶ Stopped           either way  RESET ──▶ reset
 //! ```
 //!
-//! Limits hold per session, whatever the peer does: [`MAX_ACCEPTED`] streams, an initial window for each and [`MAX_GROWTH`] for
-//! all together, [`MAX_HELD`] for what has been sent and not acknowledged.
+//! Limits hold per session, whatever the peer does: a number of streams, an initial window for each and as much again for
+//! half of them, to be divided as needed, and [`MAX_HELD`] for what has been sent and not acknowledged.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -26,16 +26,6 @@ pub const INITIAL_WINDOW: usize = 64 * 1024;
 
 /// Up to here a window grows, in bytes.
 const MAX_WINDOW: usize = 8 * 1024 * 1024;
-
-/// By how much all windows of a session may exceed the initial one, summed up, in bytes.
-pub const MAX_GROWTH: usize = 32 * 1024 * 1024;
-
-/// Streams that this side has open at once; opening one more waits.
-pub const MAX_OPENED: usize = 1024;
-
-/// Streams that the peer may have open at once; one more is reset. Above [`MAX_OPENED`], since the two sides do not see the
-/// end of a stream at the same time.
-pub const MAX_ACCEPTED: usize = 2 * MAX_OPENED;
 
 /// Sent and not acknowledged, in bytes: from here on, writing waits. Enough to fill a line of 80 MB/s and 100 ms.
 pub const MAX_HELD: usize = 8 * 1024 * 1024;
@@ -97,6 +87,8 @@ pub enum Write {
 #[derive(Debug)]
 pub struct Mux {
     side: Side,
+    /// Streams that each side has open at once; opening one more waits.
+    limit: usize,
     streams: HashMap<StreamId, Stream>,
     /// Number of the stream that this side opens next.
     next: u32,
@@ -147,15 +139,16 @@ enum Receiving {
 }
 
 impl Mux {
-    /// A session at its start: only the control stream is open.
+    /// A session at its start: only the control stream is open. Each side may open `limit` streams more.
     #[must_use]
-    pub fn new(side: Side) -> Self {
+    pub fn new(side: Side, limit: usize) -> Self {
         let (next, last) = match side {
             Side::Connecting => (1, 0),
             Side::Accepting => (2, 0),
         };
         Self {
             side,
+            limit,
             streams: HashMap::from([(CONTROL, Stream::new())]),
             next,
             last,
@@ -186,7 +179,7 @@ impl Mux {
 
     /// Opens a stream, or returns nothing if there is no room for one at the moment.
     pub fn open(&mut self, header: Bytes) -> Option<StreamId> {
-        if self.opened >= MAX_OPENED || !self.has_room() {
+        if self.opened >= self.limit || !self.has_room() {
             return None;
         }
         let stream = StreamId(self.next);
@@ -382,7 +375,8 @@ impl Mux {
             return Err(Violation("a stream number out of order"));
         }
         self.last = id.0;
-        if self.accepted >= MAX_ACCEPTED {
+        // The peer sees the end of a stream earlier than this side, if it is the one that lets go first.
+        if self.accepted >= 2 * self.limit {
             self.send(id, &Frame::Reset);
             return Ok(());
         }
@@ -402,7 +396,7 @@ impl Mux {
         }
         if stream.starved && stream.unread == 0 {
             let growth = stream.window.min(MAX_WINDOW - stream.window);
-            if self.growth + growth <= MAX_GROWTH {
+            if self.growth + growth <= self.limit * INITIAL_WINDOW / 2 {
                 self.growth += growth;
                 stream.window += growth;
             }
@@ -481,9 +475,14 @@ mod tests {
     use proptest::prelude::*;
 
     const HELLO: &[u8] = b"hello";
+    const LIMIT: usize = 1024;
+    const MAX_GROWTH: usize = LIMIT * INITIAL_WINDOW / 2;
 
     fn pair() -> (Mux, Mux) {
-        (Mux::new(Side::Connecting), Mux::new(Side::Accepting))
+        (
+            Mux::new(Side::Connecting, LIMIT),
+            Mux::new(Side::Accepting, LIMIT),
+        )
     }
 
     /// Moves all that `from` has to send; returns what `to` learns from it.
@@ -662,10 +661,7 @@ mod tests {
         let (mut a, mut b) = pair();
         let mut sent = 0;
         let mut events = Vec::new();
-        loop {
-            let Some(stream) = a.open(Bytes::new()) else {
-                break;
-            };
+        while let Some(stream) = a.open(Bytes::new()) {
             sent += fill(&mut a, stream);
             while let Some(record) = a.replay().pop() {
                 b.receive(record.slice(1..), &mut events).expect("in order");
@@ -681,11 +677,11 @@ mod tests {
     fn a_flood_of_streams_is_reset_and_harms_no_other() {
         let (mut a, mut b) = pair();
         let first = open(&mut a, &mut b);
-        for number in 1..=u32::try_from(2 * MAX_ACCEPTED).expect("small") {
+        for number in 1..=u32::try_from(4 * LIMIT).expect("small") {
             let id = StreamId(first.0 + 2 * number);
             forge(&mut b, id, &Frame::Open(Bytes::new())).expect("not against the rules");
         }
-        assert_eq!(b.streams.len(), 1 + MAX_ACCEPTED);
+        assert_eq!(b.streams.len(), 1 + 2 * LIMIT);
         assert_eq!(a.write(first, HELLO), Write::Taken(5));
         while let Some(record) = a.replay().pop() {
             b.receive(record.slice(1..), &mut Vec::new())
@@ -696,7 +692,7 @@ mod tests {
 
     #[test]
     fn a_peer_that_acknowledges_nothing_is_stopped() {
-        let mut b = Mux::new(Side::Accepting);
+        let mut b = Mux::new(Side::Accepting, LIMIT);
         let flood = (1..u32::MAX)
             .step_by(2)
             .map(|id| forge(&mut b, StreamId(id), &Frame::Open(Bytes::new())));
@@ -749,7 +745,7 @@ mod tests {
                 ],
             ),
         ] {
-            let mut mux = Mux::new(Side::Accepting);
+            let mut mux = Mux::new(Side::Accepting, LIMIT);
             let results: Vec<_> = frames
                 .iter()
                 .map(|frame| forge(&mut mux, stream, frame))
@@ -766,7 +762,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(records in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..100), 0..20)) {
-            let mut mux = Mux::new(Side::Accepting);
+            let mut mux = Mux::new(Side::Accepting, LIMIT);
             for record in records {
                 let _ = mux.receive(record.into(), &mut Vec::new());
             }
@@ -775,7 +771,7 @@ mod tests {
         /// Frames with plausible numbers reach further than random bytes.
         #[test]
         fn no_frames_make_it_panic(frames in proptest::collection::vec((0_u8..8, 0_u32..7, 0_usize..70_000), 0..60)) {
-            let mut mux = Mux::new(Side::Connecting);
+            let mut mux = Mux::new(Side::Connecting, LIMIT);
             mux.open(Bytes::new());
             for (kind, stream, length) in frames {
                 let frame = match kind {
