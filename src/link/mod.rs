@@ -25,6 +25,7 @@ mod mailbox;
 mod noise;
 mod reconnect;
 mod shared;
+mod state;
 mod stream;
 mod transport;
 
@@ -246,6 +247,6 @@ impl Incoming {
 
 impl Drop for Incoming {
     fn drop(&mut self) {
-        self.owner.shared.with(shared::State::stop_taking);
+        self.owner.shared.with(state::State::stop_taking);
     }
 }
