@@ -1,8 +1,15 @@
 //! Tests that need neither root, nor Docker, nor a network: one binary, so that it links once.
 
+mod cli;
+mod common;
 mod cut;
+mod generated;
 mod handshake;
+mod images;
+mod layering;
 mod link;
 mod pair;
 mod resume;
+#[cfg(unix)]
+mod services;
 mod wire;

@@ -1,3 +1,10 @@
 //! The `tf` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+use tfnz::cli::{self, Program};
+
+fn main() -> ExitCode {
+    tfnz::init_if_asked();
+    cli::main(Program::Tf)
+}

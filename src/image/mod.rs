@@ -3,11 +3,30 @@
 //! A source yields a [`Description`] at once and the tars of single layers when asked; it never holds a layer in memory
 //! and knows nothing of locations or nodes.
 
+pub mod archive;
+mod compression;
+mod delivery;
+pub mod docker;
+pub mod hello;
+mod manifest;
+mod platform;
+pub mod reference;
+pub mod registry;
+pub mod resolve;
+mod stream;
+mod tarball;
+mod tls;
+mod verified;
+
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use tokio::io::AsyncRead;
 
+pub use self::docker::{last_image, local_names};
+pub use self::platform::WrongPlatform;
+pub use self::resolve::{KnownImages, Options, ResolveError, resolve};
+pub use self::verified::WrongContent;
 pub use crate::protocol::image::{Description, ImageConfig, Layer, Platform, Port, Transport};
 use crate::protocol::messages::MissingLayer;
 

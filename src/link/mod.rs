@@ -16,18 +16,25 @@
 //! ```
 
 mod accept;
+mod answer;
 mod call;
+pub mod chunks;
 mod connect;
 mod connection;
 mod driver;
 mod error;
+mod listeners;
+#[cfg(unix)]
+mod local;
 mod mailbox;
 mod noise;
 mod reconnect;
 mod shared;
+mod splice;
 mod state;
 mod stream;
 mod transport;
+mod value;
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -45,11 +52,17 @@ use crate::protocol::frame::MAX_STREAM_HEADER;
 use crate::protocol::messages::{Call, Notice};
 
 pub use accept::{AcceptOptions, Accepted, Acceptor, Applicant, Session};
+pub use answer::answer;
 pub use call::{Malformed, PendingCall, PendingNotice, Reply};
 pub use connect::{ConnectOptions, connect};
 pub use error::{CallError, CloseReason, Closed, ConnectError, HandshakeError};
+pub use listeners::Listeners;
+#[cfg(unix)]
+pub use local::{LocalDial, LocalListener};
+pub use splice::splice;
 pub use stream::{ByteStream, OpenedStream};
 pub use transport::{Dial, Listen, MemoryDial, MemoryListener, TcpDial, Transport, memory};
+pub use value::{read_value, write_value};
 
 /// How long a handshake may take, from the first byte to the last.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);

@@ -105,6 +105,16 @@ pub struct ImageConfig {
     pub labels: BTreeMap<String, String>,
 }
 
+impl ImageConfig {
+    /// Numbers of the exposed TCP ports, in ascending order.
+    pub fn exposed_tcp(&self) -> impl Iterator<Item = u16> + '_ {
+        self.exposed_ports
+            .iter()
+            .filter(|port| port.transport == Transport::Tcp)
+            .map(|port| port.number)
+    }
+}
+
 /// A port of a container, written `80/tcp` or `53/udp`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

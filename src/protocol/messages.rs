@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::container::{ContainerSpec, Exit, ProcessSpec, Started, StdioStream, WindowSize};
 use super::image::{Description, Layer};
-use crate::ids::{ContainerId, Digest, NodeId, ProcessId};
+use crate::ids::{ContainerId, Digest, NodeId, ProcessId, SessionId, UserId};
 
 /// A request that is answered.
 pub trait Call: Serialize + DeserializeOwned + Send + 'static {
@@ -232,6 +232,41 @@ calls! {
         /// The layers.
         layers: Vec<Digest>,
     }
+
+    /// Client to location: the user's containers, of all sessions.
+    15 ListContainers -> Vec<ContainerInfo> {}
+
+    /// Client to location: end a container of the user, of whichever session.
+    16 Stop -> ContainerId {
+        /// The container's name, or the start of it.
+        container: String,
+    }
+
+    /// Administrator to location: a new invitation.
+    201 Invite -> Invited {
+        /// For a node, rather than a user.
+        node: bool,
+        /// Whom it is for: an e-mail address, the name of a machine.
+        name: String,
+        /// How long it can be used.
+        expires: Duration,
+    }
+
+    /// Administrator to location: who has joined.
+    202 ListAccounts -> Vec<AccountInfo> {
+        /// Nodes, rather than users.
+        nodes: bool,
+    }
+
+    /// Administrator to location: who is connected as a client.
+    203 ListSessions -> Vec<SessionInfo> {}
+
+    /// Administrator to location: forget a user or a node, end its sessions, and its invitations. Answers how many
+    /// accounts that was.
+    204 Revoke -> u32 {
+        /// Id or name of the account.
+        who: String,
+    }
 }
 
 notices! {
@@ -275,11 +310,65 @@ notices! {
         done: u64,
     }
 
-    /// Node to location: what the node is and has to offer, now.
+    /// Node to location: what the node is and has to offer, now. The location puts in the id that it knows the node by.
     106 Capacity {
         /// The node.
         node: NodeInfo,
     }
+}
+
+/// A container in a list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContainerInfo {
+    /// The container.
+    pub id: ContainerId,
+    /// Id of its image.
+    pub image: Digest,
+    /// A name that its image is found under, if it has one.
+    pub image_name: Option<String>,
+    /// Where it runs.
+    pub node: NodeId,
+    /// Name of that machine.
+    pub hostname: String,
+    /// Session that owns it.
+    pub session: SessionId,
+    /// When it was started, in seconds since the epoch.
+    pub since: u64,
+}
+
+/// Reply to [`Invite`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Invited {
+    /// What lets the bearer in, once.
+    pub token: String,
+}
+
+/// Somebody who has joined.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountInfo {
+    /// Name that the location gave: a user's or a node's.
+    pub id: String,
+    /// Public key, in base64.
+    pub key: String,
+    /// What the invitation was made out to.
+    pub name: String,
+    /// When it joined, in seconds since the epoch.
+    pub joined: u64,
+}
+
+/// A client that is connected, or has been a moment ago.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionInfo {
+    /// The session.
+    pub id: SessionId,
+    /// Whose it is.
+    pub user: UserId,
+    /// Name and version of the client's program, as it says itself.
+    pub agent: String,
+    /// When it began, in seconds since the epoch.
+    pub since: u64,
+    /// Containers that it owns.
+    pub containers: u32,
 }
 
 /// Reply to [`EnsureImage`].
@@ -309,6 +398,9 @@ pub struct CachedImage {
     pub size: u64,
     /// The part of `size` that no other image shares, in bytes: what removing it frees.
     pub unique: u64,
+    /// Space that each layer takes at the location, in bytes, in the order of the description.
+    #[serde(default)]
+    pub stored: Vec<u64>,
     /// Asked to be kept (`tf cache`).
     pub kept: bool,
     /// Last use, in seconds since the epoch.

@@ -3,6 +3,9 @@
 //! An engine takes a specification and returns handles; it knows neither links nor messages. There is one that makes
 //! containers of Linux namespaces (`linux`), and one for tests that runs plain functions (`fake`).
 
+#[cfg(target_os = "linux")]
+pub mod linux;
+
 use std::io;
 use std::net::Ipv4Addr;
 

@@ -1,0 +1,201 @@
+//! `tf cache`: images that the location keeps.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use indicatif::{BinaryBytes, HumanDuration};
+
+use super::{json, print_result, with_location};
+use crate::cli::Context;
+use crate::cli::args::CacheVerb;
+use crate::cli::bars::Bars;
+use crate::cli::exit::Ending;
+use crate::cli::failure::Failure;
+use crate::ids::Digest;
+use crate::protocol::messages::CachedImage;
+
+pub(super) async fn run(context: &Context, verb: CacheVerb) -> Result<Ending, Failure> {
+    match verb {
+        CacheVerb::Add { image } => add(context, &image).await,
+        CacheVerb::Ls { json } => list(context, json).await,
+        CacheVerb::Rm { images } => remove(context, &images).await,
+    }
+}
+
+async fn add(context: &Context, name: &str) -> Result<Ending, Failure> {
+    with_location(context, async |location| {
+        let image = location.resolve(name).await?;
+        let bars = Bars::new(&context.printer);
+        let kept = location.cache_image(&image, &bars).await;
+        bars.clear();
+        kept?;
+        let id = image.description.id.short();
+        context
+            .printer
+            .info(format_args!("the location keeps {name} ({id})"));
+        Ok(Ending::Done)
+    })
+    .await
+}
+
+async fn list(context: &Context, as_json: bool) -> Result<Ending, Failure> {
+    with_location(context, async |location| {
+        let mut images = location.cached_images().await?;
+        images.sort_by_key(|image| std::cmp::Reverse(image.last_used));
+        let text = if as_json {
+            json(&images)
+        } else {
+            table(&images, SystemTime::now())
+        };
+        print_result(&context.printer, &text)
+    })
+    .await
+}
+
+/// Removes all that can be removed, and says what could not.
+async fn remove(context: &Context, names: &[String]) -> Result<Ending, Failure> {
+    with_location(context, async |location| {
+        let mut ending = Ending::Done;
+        for name in names {
+            match location.remove_image(name).await {
+                Ok(removed) => context.printer.note(format_args!(
+                    "removed {name} ({}), {} freed",
+                    removed.id.short(),
+                    BinaryBytes(removed.freed)
+                )),
+                Err(error) => {
+                    context.printer.error(Failure::from(error));
+                    ending = Ending::Failed;
+                }
+            }
+        }
+        Ok(ending)
+    })
+    .await
+}
+
+/// The images, one a line, and what they take together.
+fn table(images: &[CachedImage], now: SystemTime) -> String {
+    let mut rows = vec![["IMAGE", "ID", "SIZE", "FREES", "KEPT", "USED"].map(str::to_owned)];
+    for image in images {
+        let names = image.names.iter().map(|name| familiar(name));
+        rows.push([
+            names.collect::<Vec<_>>().join(","),
+            image.description.id.short(),
+            BinaryBytes(image.size).to_string(),
+            BinaryBytes(image.unique).to_string(),
+            if image.kept { "yes" } else { "no" }.to_owned(),
+            ago(now, image.last_used),
+        ]);
+    }
+    let mut widths = [0; 6];
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut text = String::new();
+    for row in &rows {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(widths) {
+            let _ = write!(line, "{cell:width$}  ");
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    let _ = writeln!(text, "{} altogether", BinaryBytes(altogether(images)));
+    text
+}
+
+/// Space that all images take together, with layers that several of them have counted once.
+fn altogether(images: &[CachedImage]) -> u64 {
+    let layers: BTreeMap<Digest, u64> = images
+        .iter()
+        .flat_map(|image| image.description.layers.iter().zip(&image.stored))
+        .map(|(layer, stored)| (layer.digest, *stored))
+        .collect();
+    layers.values().sum()
+}
+
+/// A canonical name without the parts that Docker does not show either.
+fn familiar(name: &str) -> &str {
+    let name = name.strip_prefix("docker.io/").unwrap_or(name);
+    name.strip_prefix("library/").unwrap_or(name)
+}
+
+/// How long ago a time in seconds since the epoch is.
+fn ago(now: SystemTime, seconds: u64) -> String {
+    let then = UNIX_EPOCH.checked_add(Duration::from_secs(seconds));
+    match then.and_then(|then| now.duration_since(then).ok()) {
+        Some(passed) if passed.as_secs() > 0 => format!("{} ago", HumanDuration(passed)),
+        // The clock of the location may be ahead of ours.
+        _ => "just now".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::image::{Description, ImageConfig, Layer, Platform};
+
+    /// An image of layers with these names, each of a MiB at the location.
+    fn image(name: &str, layers: &[&str], unique: u64) -> CachedImage {
+        let layers: Vec<Layer> = layers
+            .iter()
+            .map(|layer| Layer {
+                digest: Digest::of(layer.as_bytes()),
+                size: None,
+            })
+            .collect();
+        CachedImage {
+            size: (layers.len() as u64) << 20,
+            stored: vec![1 << 20; layers.len()],
+            description: Description {
+                id: Digest::of(name.as_bytes()),
+                platform: Platform::host(),
+                layers,
+                config: ImageConfig::default(),
+            },
+            names: vec![format!("docker.io/library/{name}")],
+            unique: unique << 20,
+            kept: true,
+            last_used: 1000,
+        }
+    }
+
+    #[test]
+    fn shared_layers_are_counted_once() {
+        let images = [
+            image("web:latest", &["base", "web"], 1),
+            image("db:15", &["base", "db"], 1),
+        ];
+        assert_eq!(altogether(&images), 3 << 20);
+        let text = table(&images, UNIX_EPOCH + Duration::from_secs(1120));
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(
+            lines[0].split_whitespace().collect::<Vec<_>>(),
+            ["IMAGE", "ID", "SIZE", "FREES", "KEPT", "USED"]
+        );
+        assert!(lines[1].starts_with("web:latest  "), "{text}");
+        assert!(
+            lines[1].ends_with("2.00 MiB  1.00 MiB  yes   2 minutes ago"),
+            "{text}"
+        );
+        assert!(lines[2].starts_with("db:15       "), "{text}");
+        assert_eq!(lines[3], "3.00 MiB altogether");
+    }
+
+    #[test]
+    fn names_are_shown_as_docker_shows_them() {
+        assert_eq!(familiar("docker.io/library/nginx:1"), "nginx:1");
+        assert_eq!(familiar("docker.io/me/web:1"), "me/web:1");
+        assert_eq!(familiar("ghcr.io/library/web:1"), "ghcr.io/library/web:1");
+    }
+
+    #[test]
+    fn times_to_come_are_now() {
+        assert_eq!(ago(UNIX_EPOCH, 5), "just now");
+        assert_eq!(ago(UNIX_EPOCH, u64::MAX), "just now");
+    }
+}

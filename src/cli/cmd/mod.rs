@@ -1,0 +1,71 @@
+//! The verbs, one file each.
+
+mod cache;
+mod complete;
+mod describe;
+mod generate;
+mod last_image;
+mod run;
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use crate::cli::Context;
+use crate::cli::args::Verb;
+use crate::cli::connect::connect;
+use crate::cli::exit::Ending;
+use crate::cli::failure::Failure;
+use crate::cli::output::Printer;
+use crate::sdk::Location;
+
+/// How long a location may take to free what a session had. Ending the process ends what runs in it in any case.
+const GOODBYE: Duration = Duration::from_secs(10);
+
+/// Does what a verb says.
+pub(super) async fn dispatch(context: &Context, verb: Verb) -> Result<Ending, Failure> {
+    match verb {
+        Verb::Run(options) => run::run(context, *options).await,
+        Verb::Cache(options) => cache::run(context, options.verb).await,
+        Verb::Describe(options) => describe::run(context, &options).await,
+        Verb::LastImage(_) => last_image::run(context).await,
+        Verb::Generate(options) => generate::run(&options),
+        Verb::Complete(options) => complete::run(context, &options).await,
+    }
+}
+
+/// Connects to the location, works with it, and disconnects whatever happens. A signal ends the work where it is.
+async fn with_location(
+    context: &Context,
+    work: impl AsyncFnOnce(&Location) -> Result<Ending, Failure>,
+) -> Result<Ending, Failure> {
+    let location = tokio::select! {
+        location = connect(&context.global) => location?,
+        signal = context.shutdown.requested() => return Ok(Ending::Interrupted(signal)),
+    };
+    let ended = tokio::select! {
+        ended = work(&location) => ended,
+        signal = context.shutdown.requested() => Ok(Ending::Interrupted(signal)),
+    };
+    if timeout(GOODBYE, location.disconnect()).await.is_err() {
+        context
+            .printer
+            .warning("the location does not answer: leaving without its goodbye");
+    }
+    ended
+}
+
+/// Prints what a verb was asked for.
+fn print_result(printer: &Printer, text: &str) -> Result<Ending, Failure> {
+    printer
+        .result(text)
+        .map(|()| Ending::Done)
+        .map_err(|error| Failure::operation(format!("cannot write to standard output: {error}")))
+}
+
+/// The value as JSON, for people to read and for programs to parse.
+fn json(value: &impl serde::Serialize) -> String {
+    let mut text = serde_json::to_string_pretty(value).expect("the value has text keys only");
+    text.push('\n');
+    text
+}

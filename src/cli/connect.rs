@@ -1,0 +1,83 @@
+//! The one place where a command line finds its way to a location.
+
+use crate::cli::args::Global;
+use crate::cli::failure::Failure;
+use crate::config::Config;
+use crate::embedded::dialler;
+use crate::keyring::Keyring;
+use crate::sdk::Location;
+
+/// Connects to the location that the options, the environment or the user's settings name; without any, to one in this
+/// process.
+///
+/// # Errors
+///
+/// When the location is unknown or cannot be reached.
+pub(crate) async fn connect(options: &Global) -> Result<Location, Failure> {
+    let environment = Config::from_env().map_err(|error| Failure::from_error(&error))?;
+    let config = with_options(environment, options)?;
+    Ok(Location::connect(dialler(&config).await?).await?)
+}
+
+/// The settings, with those of the command line in place of others.
+fn with_options(mut config: Config, options: &Global) -> Result<Config, Failure> {
+    if let Some(name) = &options.location {
+        config.location = Some(name.clone());
+    }
+    if let Some(address) = &options.location_ip {
+        let keyring = Keyring::new(&config.home);
+        let default = keyring.default_name();
+        if config.location.is_none() && matches!(default, Ok(None)) {
+            return Err(Failure::arguments(format!(
+                "`--location-ip {address}` says where a location is, but not which one: there is no default one"
+            ))
+            .hint("name it with --location NAME"));
+        }
+        config.address = Some(address.clone());
+    }
+    Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(home: &tempfile::TempDir) -> Config {
+        Config {
+            home: home.path().to_owned(),
+            state: home.path().to_owned(),
+            cache: home.path().to_owned(),
+            location: None,
+            address: None,
+        }
+    }
+
+    #[test]
+    fn options_go_before_the_environment() {
+        let home = tempfile::tempdir().expect("a directory");
+        let environment = || Config {
+            location: Some("variable".into()),
+            ..config(&home)
+        };
+        let mut options = Global::default();
+        let location =
+            |options: &Global| with_options(environment(), options).map(|config| config.location);
+        assert_eq!(location(&options), Ok(Some("variable".into())));
+        options.location = Some("option".into());
+        assert_eq!(location(&options), Ok(Some("option".into())));
+    }
+
+    #[test]
+    fn an_address_alone_is_no_location() {
+        let home = tempfile::tempdir().expect("a directory");
+        let mut options = Global {
+            location_ip: Some("192.0.2.1".into()),
+            ..Global::default()
+        };
+        let failure = with_options(config(&home), &options).expect_err("no location");
+        assert!(failure.to_string().contains("--location NAME"));
+        options.location = Some("home".into());
+        let config = with_options(config(&home), &options).expect("a location");
+        assert_eq!(config.address.as_deref(), Some("192.0.2.1"));
+    }
+}

@@ -1,0 +1,119 @@
+//! What is said when something did not work: what was wrong, and what to do about it.
+
+use std::fmt;
+
+use crate::sdk;
+
+/// A failure in the words that the user reads.
+///
+/// The message is in lower case and without a full stop: what was tried, what was wrong, what was expected. The hint is what
+/// to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failure {
+    kind: Kind,
+    message: String,
+    hint: Option<String>,
+}
+
+/// Failures by who has to do something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The command line makes no sense: nothing has been tried.
+    Arguments,
+    /// It was tried and did not work.
+    Operation,
+}
+
+impl Failure {
+    /// A command line that makes no sense.
+    pub(crate) fn arguments(message: impl fmt::Display) -> Self {
+        Self {
+            kind: Kind::Arguments,
+            message: message.to_string(),
+            hint: None,
+        }
+    }
+
+    /// Something that was tried and did not work.
+    pub(crate) fn operation(message: impl fmt::Display) -> Self {
+        Self {
+            kind: Kind::Operation,
+            message: message.to_string(),
+            hint: None,
+        }
+    }
+
+    /// An error with all its causes, in one line.
+    pub(crate) fn from_error(error: &(dyn std::error::Error + 'static)) -> Self {
+        let mut message = error.to_string();
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            let text = error.to_string();
+            // Some errors repeat their cause in their own text.
+            if !message.contains(&text) {
+                message.push_str(": ");
+                message.push_str(&text);
+            }
+            cause = error.source();
+        }
+        Self::operation(message)
+    }
+
+    /// The same, with what to do about it.
+    pub(crate) fn hint(mut self, hint: impl fmt::Display) -> Self {
+        self.hint = Some(hint.to_string());
+        self
+    }
+
+    /// Who has to do something.
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        match &self.hint {
+            Some(hint) => write!(f, "\nhint: {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl From<sdk::Error> for Failure {
+    fn from(error: sdk::Error) -> Self {
+        Self::from_error(&error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot read the key file")]
+    struct Outer(#[source] io::Error);
+
+    #[test]
+    fn causes_follow_in_the_same_line() {
+        let error = Outer(io::Error::other("no such file"));
+        assert_eq!(
+            Failure::from_error(&error).to_string(),
+            "cannot read the key file: no such file"
+        );
+    }
+
+    #[test]
+    fn the_hint_has_a_line_of_its_own() {
+        let failure = Failure::arguments("port 80 is in use").hint("try --offset 8000");
+        assert_eq!(
+            failure.to_string(),
+            "port 80 is in use\nhint: try --offset 8000"
+        );
+    }
+}

@@ -1,0 +1,275 @@
+//! What the man pages say beyond the help: examples, exit status, files, environment.
+
+use crate::cli::exit::{PROGRAM_TABLE, VERB_TABLE};
+
+/// A term and what it means.
+pub(super) type Entry = (&'static str, &'static str);
+
+/// The additional sections of one page.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Manual {
+    /// Name of the page.
+    pub(super) page: &'static str,
+    /// Sections of its own: heading and paragraphs.
+    pub(super) notes: &'static [(&'static str, &'static [&'static str])],
+    /// What a command line does, and the command line.
+    pub(super) examples: &'static [Entry],
+    /// Exit status and meaning.
+    pub(super) exit_status: &'static [Entry],
+    /// Paths.
+    pub(super) files: &'static [Entry],
+    /// Variables.
+    pub(super) environment: &'static [Entry],
+    /// Other pages.
+    pub(super) see_also: &'static [&'static str],
+}
+
+/// The sections of a page.
+pub(super) fn of(page: &str) -> Option<&'static Manual> {
+    PAGES.iter().find(|manual| manual.page == page)
+}
+
+const STATE: Entry = (
+    "/var/lib/20ft",
+    "Layers of images and other state of the location in this process, for root. For other users it is the directory `20ft` \
+     below $XDG_DATA_HOME, or below ~/.local/share.",
+);
+
+const DOCKER_CONFIG: Entry = (
+    "~/.docker/config.json",
+    "Credentials for registries, as `docker login` leaves them, credential helpers included; and the Docker context in use.",
+);
+
+const DOCKER: &[Entry] = &[
+    (
+        "DOCKER_HOST",
+        "Address of the local Docker daemon, if it is not the usual one.",
+    ),
+    (
+        "DOCKER_CONTEXT",
+        "Name of the Docker context that says where the daemon is. DOCKER_HOST goes before it.",
+    ),
+    (
+        "DOCKER_CONFIG",
+        "Directory with Docker's configuration, in place of ~/.docker.",
+    ),
+];
+
+const ENVIRONMENT: &[Entry] = &[
+    (
+        "TF_HOME",
+        "Directory for keys and settings, in place of ~/.20ft.",
+    ),
+    (
+        "TF_STATE",
+        "Directory for the state of the location in this process, in place of the one named under FILES.",
+    ),
+    (
+        "TF_CACHE",
+        "Directory for what can be made again at any time, in place of the directory `20ft` below $XDG_CACHE_HOME, or \
+         below ~/.cache.",
+    ),
+    (
+        "TF_LOCATION",
+        "Name of the location to use, unless --location names one.",
+    ),
+    DOCKER[0],
+    DOCKER[1],
+    DOCKER[2],
+    (
+        "NO_COLOR",
+        "If it is set and not empty, nothing is printed in colour.",
+    ),
+];
+
+const PAGES: &[Manual] = &[
+    Manual {
+        page: "tf",
+        notes: &[(
+            "OUTPUT",
+            &[
+                "Standard output carries the standard output of the container, or the result of a verb. Everything else goes \
+                 to standard error: which address leads to which port, progress, warnings and errors.",
+                "Progress bars and colour are for terminals only. A reader of standard output that goes away early, as in \
+                 `tf cache ls | head -1`, is no error.",
+            ],
+        )],
+        examples: &[
+            (
+                "See a web page that is served out of a container. It needs neither Docker nor a network:",
+                "tf --offset 8000 hello",
+            ),
+            ("Run what has just been built:", "docker build . && tf ."),
+            ("Work in a container:", "tf -it debian bash"),
+            ("Run an image that is called like a verb:", "tf run cache"),
+        ],
+        exit_status: PROGRAM_TABLE,
+        files: &[
+            (
+                "~/.20ft",
+                "Keys and settings of the user, readable by nobody else.",
+            ),
+            STATE,
+            DOCKER_CONFIG,
+        ],
+        environment: ENVIRONMENT,
+        see_also: &[
+            "tf-run",
+            "tf-cache",
+            "tf-describe",
+            "tf-last-image",
+            "tfcache",
+            "docker",
+        ],
+    },
+    Manual {
+        page: "tf-run",
+        notes: &[
+            (
+                "PORTS",
+                &[
+                    "Every TCP port that the image exposes is bound on 127.0.0.1 before the container starts, under its own \
+                     number plus that of --offset. A port that is taken or not allowed is an error at once. Ports that are \
+                     not TCP are named and skipped.",
+                    "When a service in the container accepts connections, its address is printed on standard error, with the \
+                     time that it took: http://localhost:8080 -> 80/tcp. A connection that is made earlier waits.",
+                    "-p adds a local port, or replaces the one that an exposed port would have had. --offset does not apply \
+                     to it.",
+                ],
+            ),
+            (
+                "STREAMS AND SIGNALS",
+                &[
+                    "What the program writes to standard output and standard error appears there unchanged. Standard input is \
+                     passed on with -i only, and its end too.",
+                    "With -t the program gets a terminal of the size of the caller's. With -it the terminal is in raw mode: \
+                     every key goes to the program, Ctrl-C included.",
+                    "SIGINT and SIGTERM, and SIGHUP unless it was ignored from the start as by nohup(1), end the container and \
+                     then tf. A second one ends tf at once; nothing of the container outlives it in that case either.",
+                ],
+            ),
+            (
+                "STATE FILE",
+                &[
+                    "The file of --json is one JSON object with the members `container` and `node` (their ids), `image` (as it \
+                     was given), `ip` (address of the container among containers), `tunnels` (an object: port of the \
+                     container to local port) and `pid` (of tf).",
+                    "It must not exist before. It appears with its whole content once the container runs, and is removed at \
+                     the end. What kill -9 leaves behind has to be removed by hand.",
+                ],
+            ),
+        ],
+        examples: &[
+            (
+                "Serve the image nginx on http://localhost:8080:",
+                "tf --offset 8000 nginx",
+            ),
+            (
+                "The same in the background, also after logging out:",
+                "nohup tf --offset 8000 nginx &",
+            ),
+            (
+                "Choose the local port, for all machines of the network:",
+                "tf -p 0.0.0.0:8080:80 nginx",
+            ),
+            (
+                "With a configuration of its own and a variable of the caller's:",
+                "tf --offset 8000 -f ./nginx.conf:/etc/nginx/ -e TZ nginx",
+            ),
+            (
+                "Open the browser on a page as soon as it is there:",
+                "tf --offset 8000 --browser --path /status nginx",
+            ),
+            (
+                "Filter a file through a program of an image:",
+                "tf -i debian sort < names > sorted",
+            ),
+            (
+                "Find out what a container gets along with:",
+                "tf --memory 64m --cpus 0.5 --pids 20 -it debian bash",
+            ),
+            (
+                "See where the time goes:",
+                "tf --timing --offset 8000 nginx",
+            ),
+        ],
+        exit_status: PROGRAM_TABLE,
+        files: &[STATE, DOCKER_CONFIG],
+        environment: ENVIRONMENT,
+        see_also: &[
+            "tf",
+            "tf-cache",
+            "tf-describe",
+            "tf-last-image",
+            "docker-run",
+        ],
+    },
+    Manual {
+        page: "tf-cache",
+        notes: &[],
+        examples: &[
+            (
+                "Send an image now, so that a run needs no time for it later:",
+                "tf cache nginx",
+            ),
+            ("See what is kept:", "tf cache ls"),
+            (
+                "Free the space of all images:",
+                "tf cache ls --json | jq -r '.[].description.id' | xargs tf cache rm",
+            ),
+            (
+                "Keep an image that is called like a verb:",
+                "tf cache add ls",
+            ),
+        ],
+        exit_status: VERB_TABLE,
+        files: &[STATE, DOCKER_CONFIG],
+        environment: ENVIRONMENT,
+        see_also: &["tf", "tf-run", "tfcache"],
+    },
+    Manual {
+        page: "tf-describe",
+        notes: &[],
+        examples: &[
+            (
+                "See which ports an image exposes:",
+                "tf describe nginx | jq -r '.config.exposed_ports[]'",
+            ),
+            (
+                "See how large its layers are:",
+                "tf describe . | jq '.layers[].size'",
+            ),
+        ],
+        exit_status: VERB_TABLE,
+        files: &[DOCKER_CONFIG],
+        environment: ENVIRONMENT,
+        see_also: &["tf", "tf-run", "tf-last-image"],
+    },
+    Manual {
+        page: "tf-last-image",
+        notes: &[],
+        examples: &[(
+            "Give a name to what has just been built:",
+            "docker tag $(tf last-image) web",
+        )],
+        exit_status: VERB_TABLE,
+        files: &[DOCKER_CONFIG],
+        environment: DOCKER,
+        see_also: &["tf", "tf-run", "tf-describe", "docker-images"],
+    },
+    Manual {
+        page: "tfcache",
+        notes: &[],
+        examples: &[
+            (
+                "Send an image now, so that a run needs no time for it later:",
+                "tfcache nginx",
+            ),
+            ("See what is kept:", "tfcache ls"),
+        ],
+        exit_status: VERB_TABLE,
+        files: &[STATE, DOCKER_CONFIG],
+        environment: ENVIRONMENT,
+        see_also: &["tf", "tf-cache"],
+    },
+];

@@ -1,0 +1,219 @@
+//! A location and a node inside this process, for those who have configured none.
+//!
+//! Everything goes the way it goes over a network, through the same handshakes and messages, only that the connections
+//! are in memory. The keys are made for the occasion and known to nobody else. The state directory may be shared: any
+//! number of processes can run on one at a time, and each finds the images that the others have stored.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::ids::{NodeId, UserId};
+use crate::keyring::{Account, DEFAULT_PORT, Keyring};
+use crate::keys::SecretKey;
+use crate::link::{ConnectOptions, MemoryDial, TcpDial, connect, memory};
+use crate::location::{Options, Principal, Server};
+use crate::node::Agent;
+use crate::node::engine::Engine;
+use crate::protocol::handshake::Role;
+use crate::sdk::{Dialler, Error, Host};
+
+/// The user that an embedded location serves: the same each time, so that images are found again.
+const USER: &str = "embedded00000000000000";
+
+/// What runs in this process.
+struct Embedded {
+    shutdown: CancellationToken,
+    server: JoinHandle<std::io::Result<()>>,
+    agent: Option<JoinHandle<()>>,
+}
+
+/// What a connection is for. An embedded location gets ready for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// To run containers.
+    Run,
+    /// To look at images and whatever else is there, and to change it.
+    Manage,
+}
+
+/// The way to the location that this user has configured, or else to an embedded one that is started now.
+///
+/// # Errors
+///
+/// When the user's account cannot be used, or the embedded location has nowhere to keep its state.
+pub async fn dialler(config: &Config) -> Result<Dialler, Error> {
+    dialler_for(config, Purpose::Run).await
+}
+
+/// [`dialler`] for a purpose.
+///
+/// # Errors
+///
+/// As [`dialler`].
+pub async fn dialler_for(config: &Config, purpose: Purpose) -> Result<Dialler, Error> {
+    let keyring = Keyring::new(&config.home);
+    let name = match &config.location {
+        Some(name) => Some(keyring.complete(name)?),
+        None => keyring.default_name()?,
+    };
+    match name {
+        Some(name) => Ok(remote(keyring.account(&name)?, config.address.as_deref())),
+        None => start(&config.state, engine(config)?, purpose).await,
+    }
+}
+
+/// The way to the location of an account, at its own address or another.
+fn remote(account: Account, address: Option<&str>) -> Dialler {
+    let Account {
+        name,
+        address: own,
+        secret,
+        location,
+    } = account;
+    let address = address.map_or(own, with_port);
+    Dialler {
+        name,
+        dial: Arc::new(TcpDial::new(address)),
+        identity: secret,
+        location,
+        host: None,
+    }
+}
+
+/// `host` or `host:port` with the port that locations listen on unless told otherwise.
+fn with_port(address: &str) -> String {
+    let bare_ipv6 = address.parse::<std::net::Ipv6Addr>().is_ok();
+    match address.rsplit_once(':') {
+        _ if bare_ipv6 => format!("[{address}]:{DEFAULT_PORT}"),
+        Some((_, port)) if port.parse::<u16>().is_ok() => address.to_owned(),
+        _ => format!("{address}:{DEFAULT_PORT}"),
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn engine(config: &Config) -> Result<Option<Arc<dyn Engine>>, Error> {
+    let engine = crate::node::engine::linux::LinuxEngine::open(&config.state);
+    let engine = engine.map_err(|error| Error::Embedded(std::io::Error::other(error)))?;
+    Ok(Some(Arc::new(engine)))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn engine(_config: &Config) -> Result<Option<Arc<dyn Engine>>, Error> {
+    Ok(None)
+}
+
+/// Starts a location on a state directory, with a node in it if there is an engine for one, and returns the way to it.
+///
+/// # Errors
+///
+/// When the state directory cannot be used.
+pub async fn start(
+    state: &Path,
+    engine: Option<Arc<dyn Engine>>,
+    purpose: Purpose,
+) -> Result<Dialler, Error> {
+    if let (Some(engine), Purpose::Run) = (&engine, purpose) {
+        let engine = Arc::clone(engine);
+        // On its way while the client still looks for its image. An error shows again when the first container is made.
+        tokio::spawn(async move { engine.prepare().await });
+    }
+    let failed = |error: Box<dyn std::error::Error + Send + Sync>| {
+        Error::Embedded(std::io::Error::other(error))
+    };
+    let (location_key, client_key, node_key) = (
+        SecretKey::generate(),
+        SecretKey::generate(),
+        SecretKey::generate(),
+    );
+    let user: UserId = USER.parse().expect("the user's id is well formed");
+    let residents = HashMap::from([
+        (client_key.public(), Principal::User(user)),
+        (node_key.public(), Principal::Node(NodeId::random())),
+    ]);
+    let location = location_key.public();
+    let server = Server::open(Options {
+        state: state.to_owned(),
+        identity: location_key,
+        residents,
+    })
+    .map_err(|error| failed(error.into()))?;
+    let (dial, listener) = memory();
+    let shutdown = CancellationToken::new();
+    let mut nodes = server.node_count();
+    let server = tokio::spawn(server.serve(listener, shutdown.clone()));
+
+    let agent = match engine {
+        None => None,
+        Some(engine) => {
+            let options = options(node_key, location, Role::Node);
+            let connected = connect(Arc::new(dial.clone()), options).await;
+            let (link, incoming) = connected.map_err(|error| failed(error.into()))?;
+            let agent = Agent::new(engine, state.to_owned(), link);
+            let agent = tokio::spawn(agent.serve(incoming, CancellationToken::new()));
+            // The first client should not find a location without its node.
+            let _ = nodes.wait_for(|count| *count > 0).await;
+            Some(agent)
+        }
+    };
+    Ok(Dialler {
+        name: "in this process".to_owned(),
+        dial: Arc::<MemoryDial>::new(dial),
+        identity: client_key,
+        location,
+        host: Some(Box::new(Embedded {
+            shutdown,
+            server,
+            agent,
+        })),
+    })
+}
+
+fn options(identity: SecretKey, location: crate::keys::PublicKey, role: Role) -> ConnectOptions {
+    let agent = concat!("tfnz/", env!("CARGO_PKG_VERSION")).to_owned();
+    ConnectOptions {
+        identity,
+        location,
+        role,
+        agent,
+        token: None,
+    }
+}
+
+impl Host for Embedded {
+    fn shutdown(self: Box<Self>) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            self.shutdown.cancel();
+            // Ends the sessions, then the link to the node, which ends the agent, and with it the engine.
+            if let Ok(Err(error)) = self.server.await {
+                tracing::warn!("the embedded location ended badly: {error}");
+            }
+            if let Some(agent) = self.agent {
+                let _ = agent.await;
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_get_the_usual_port() {
+        for (given, complete) in [
+            ("server", "server:5555"),
+            ("server:7", "server:7"),
+            ("192.0.2.1", "192.0.2.1:5555"),
+            ("2001:db8::1", "[2001:db8::1]:5555"),
+            ("[2001:db8::1]:7", "[2001:db8::1]:7"),
+        ] {
+            assert_eq!(with_port(given), complete);
+        }
+    }
+}

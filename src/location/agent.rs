@@ -1,0 +1,141 @@
+//! The front end for nodes: one link to each, on which the broker calls it and it reports.
+
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+use tokio::task::JoinSet;
+
+use super::broker::{Broker, Event};
+use crate::ids::NodeId;
+use crate::link::{Inbound, Incoming, Link, OpenedStream, PendingNotice};
+use crate::protocol::messages::{
+    Capacity, ContainerEnded, NodeInfo, Notice, ProcessEnded, StreamHeader, UnpackProgress,
+};
+
+/// How long a node may take to say what it is.
+const INTRODUCTION_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Serves a node until its link ends.
+pub(crate) async fn serve(link: Link, mut incoming: Incoming, broker: Broker, node: NodeId) {
+    let introduced = tokio::time::timeout(INTRODUCTION_TIMEOUT, introduction(&mut incoming)).await;
+    let Ok(Some(info)) = introduced else {
+        tracing::warn!("a node connected and did not say what it is");
+        return link.close().await;
+    };
+    let info = NodeInfo {
+        id: node.clone(),
+        ..info
+    };
+    tracing::info!("node {node} ({}) is here", info.hostname);
+    broker.node_changed(&link, info);
+
+    let mut tasks = JoinSet::new();
+    while let Some(inbound) = incoming.next().await {
+        while tasks.try_join_next().is_some() {}
+        match inbound {
+            Inbound::Notice(notice) => report(notice, &node, &link, &broker),
+            Inbound::Stream(stream) => {
+                let (node, broker) = (node.clone(), broker.clone());
+                tasks.spawn(async move { send_layer(stream, &node, &broker).await });
+            }
+            Inbound::Call(call) => call.unknown(),
+        }
+    }
+    tasks.shutdown().await;
+    tracing::info!("node {node} has gone");
+    broker.node_left(&node);
+}
+
+/// What the node says of itself first.
+async fn introduction(incoming: &mut Incoming) -> Option<NodeInfo> {
+    while let Some(inbound) = incoming.next().await {
+        if let Inbound::Notice(notice) = inbound
+            && notice.kind() == Capacity::KIND
+        {
+            return notice
+                .decode::<Capacity>()
+                .ok()
+                .map(|capacity| capacity.node);
+        }
+    }
+    None
+}
+
+/// Handles one report. What cannot be read is passed over: the node may be newer.
+fn report(notice: PendingNotice, node: &NodeId, link: &Link, broker: &Broker) {
+    match notice.kind() {
+        Capacity::KIND => {
+            if let Ok(capacity) = notice.decode::<Capacity>() {
+                broker.node_changed(
+                    link,
+                    NodeInfo {
+                        id: node.clone(),
+                        ..capacity.node
+                    },
+                );
+            }
+        }
+        ContainerEnded::KIND => {
+            if let Ok(ContainerEnded { container, exit }) = notice.decode() {
+                broker.node_reports(
+                    node,
+                    &container,
+                    Event::ContainerEnded(container.clone(), exit),
+                );
+            }
+        }
+        ProcessEnded::KIND => {
+            if let Ok(ProcessEnded {
+                container,
+                process,
+                exit,
+            }) = notice.decode()
+            {
+                broker.node_reports(
+                    node,
+                    &container,
+                    Event::ProcessEnded(container.clone(), process, exit),
+                );
+            }
+        }
+        UnpackProgress::KIND => {
+            if let Ok(UnpackProgress {
+                container,
+                layer,
+                done,
+            }) = notice.decode()
+            {
+                broker.node_reports(
+                    node,
+                    &container,
+                    Event::UnpackProgress(container.clone(), layer, done),
+                );
+            }
+        }
+        other => tracing::debug!("node {node} sent an unknown notice {other}"),
+    }
+}
+
+/// Sends a node a layer that one of its containers needs. Whatever fails resets the stream, by dropping it.
+async fn send_layer(opened: OpenedStream, node: &NodeId, broker: &Broker) {
+    let Ok((StreamHeader::Fetch { layer }, mut stream)) = opened.accept() else {
+        return;
+    };
+    if !broker.node_needs(node, &layer) {
+        return tracing::warn!(
+            "node {node} asked for layer {}, which none of its containers has",
+            layer.short()
+        );
+    }
+    let sent = async {
+        let mut content = broker.images().layers().open_layer(&layer)?;
+        tokio::io::copy_buf(&mut content, &mut stream).await?;
+        stream.shutdown().await
+    };
+    if let Err(error) = sent.await {
+        tracing::warn!(
+            "layer {} was not sent to node {node}: {error}",
+            layer.short()
+        );
+    }
+}

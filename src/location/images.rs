@@ -1,0 +1,287 @@
+//! Users' images at a location: which layers are missing, what is kept, what can be freed.
+//!
+//! An image is known from the moment a client describes it, and complete once every one of its layers is in the store
+//! *and* has been shown by this user: knowing a layer's digest is no way to get at its content. Incomplete images can be
+//! neither found nor run.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::db::{Db, DbError, ImageRow};
+use super::layers::{Held, Store};
+use super::now;
+use crate::ids::{Digest, UserId};
+use crate::protocol::image::Description;
+use crate::protocol::messages::{CachedImage, Fault, FaultCode, MissingLayer, Removed};
+
+/// Most layers that an image may have. Docker stops at 127.
+const MAX_LAYERS: usize = 500;
+
+/// Most names that an image is given at once, and the longest of them, in bytes.
+const MAX_NAMES: usize = 64;
+const MAX_NAME_LENGTH: usize = 512;
+
+/// The images of all users, and the layers they are made of.
+#[derive(Clone)]
+pub(crate) struct Images {
+    db: Db,
+    layers: Store,
+}
+
+impl Images {
+    pub(crate) fn new(db: Db, layers: Store) -> Self {
+        Self { db, layers }
+    }
+
+    /// The store that layers are received into and read from.
+    pub(crate) fn layers(&self) -> &Store {
+        &self.layers
+    }
+
+    /// Records that `user` is about to use this image, and says which layers have to be uploaded before.
+    pub(crate) async fn ensure(
+        &self,
+        user: &UserId,
+        description: Description,
+        names: Vec<String>,
+        keep: bool,
+    ) -> Result<Vec<MissingLayer>, Fault> {
+        check(&description, &names)?;
+        let missing = self.missing(user, &description).await?;
+        self.db
+            .put_image(user.clone(), description, names, keep, now())
+            .await?;
+        Ok(missing)
+    }
+
+    /// Layers of an image that the user has still to upload, each once.
+    async fn missing(
+        &self,
+        user: &UserId,
+        description: &Description,
+    ) -> Result<Vec<MissingLayer>, Fault> {
+        let wanted: Vec<Digest> = description
+            .layers
+            .iter()
+            .map(|layer| layer.digest)
+            .collect();
+        let owned: BTreeSet<Digest> = self
+            .db
+            .owned_layers(user.clone(), wanted)
+            .await?
+            .into_iter()
+            .collect();
+        let mut seen = BTreeSet::new();
+        Ok(description
+            .layers
+            .iter()
+            .filter(|layer| seen.insert(layer.digest))
+            .filter(|layer| !(owned.contains(&layer.digest) && self.layers.has(&layer.digest)))
+            .map(|layer| MissingLayer {
+                layer: layer.clone(),
+                offset: self.layers.partial(&layer.digest),
+            })
+            .collect())
+    }
+
+    /// Records that the user has uploaded a layer, so that images with it become complete.
+    pub(crate) async fn uploaded(&self, user: &UserId, layer: Digest) -> Result<(), Fault> {
+        Ok(self.db.own_layer(user.clone(), layer).await?)
+    }
+
+    /// The complete image that `name` stands for: a name, an id, or the start of an id that only one has.
+    pub(crate) async fn find(
+        &self,
+        user: &UserId,
+        name: &str,
+    ) -> Result<Option<Description>, Fault> {
+        match self.find_row(user, name).await? {
+            Some(row) if self.missing(user, &row.description).await?.is_empty() => {
+                Ok(Some(row.description))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    async fn find_row(&self, user: &UserId, name: &str) -> Result<Option<ImageRow>, Fault> {
+        let mut found = self.db.find_images(user.clone(), name.to_owned()).await?;
+        if found.len() > 1 {
+            let text =
+                format!("`{name}` is the start of more than one image's id: give more of it");
+            return Err(Fault::new(FaultCode::Malformed, text));
+        }
+        Ok(found.pop())
+    }
+
+    /// The image with this id, ready to run: its layers stay in the store until the returned hold is dropped.
+    pub(crate) async fn take(
+        &self,
+        user: &UserId,
+        id: Digest,
+    ) -> Result<(Description, Held), Fault> {
+        let unknown = || {
+            Fault::new(
+                FaultCode::NotFound,
+                format!("the location has no image {}: upload it first", id.short()),
+            )
+        };
+        let row = self.db.image(user.clone(), id).await?.ok_or_else(unknown)?;
+        // Held before looked at: a layer that is there now cannot be removed between the two.
+        let digests: Vec<Digest> = row
+            .description
+            .layers
+            .iter()
+            .map(|layer| layer.digest)
+            .collect();
+        let held = self.layers.hold(&digests).map_err(|_| unknown())?;
+        match self.missing(user, &row.description).await?.as_slice() {
+            [] => Ok((row.description, held)),
+            missing => {
+                let text = format!(
+                    "{} of the image's {} layers are not uploaded yet",
+                    missing.len(),
+                    digests.len()
+                );
+                Err(Fault::new(FaultCode::NotFound, text))
+            }
+        }
+    }
+
+    /// A name that the user's image is found under.
+    pub(crate) async fn name(&self, user: &UserId, id: Digest) -> Option<String> {
+        self.db
+            .image(user.clone(), id)
+            .await
+            .ok()??
+            .names
+            .into_iter()
+            .next()
+    }
+
+    /// All complete images of the user, the last used first.
+    pub(crate) async fn list(&self, user: &UserId) -> Result<Vec<CachedImage>, Fault> {
+        let mut complete = Vec::new();
+        for row in self.db.images(user.clone()).await? {
+            if self.missing(user, &row.description).await?.is_empty() {
+                complete.push(row);
+            }
+        }
+        let all: BTreeSet<Digest> = complete
+            .iter()
+            .flat_map(|row| layer_set(&row.description))
+            .collect();
+        let uses: BTreeMap<Digest, u64> = self
+            .db
+            .layer_uses(all.into_iter().collect())
+            .await?
+            .into_iter()
+            .collect();
+        Ok(complete
+            .into_iter()
+            .map(|row| {
+                let layers = layer_set(&row.description);
+                let unique = layers.iter().filter(|layer| uses.get(*layer) == Some(&1));
+                CachedImage {
+                    size: self.size(layers.iter()),
+                    unique: self.size(unique),
+                    stored: row
+                        .description
+                        .layers
+                        .iter()
+                        .map(|layer| self.size(std::iter::once(&layer.digest)))
+                        .collect(),
+                    names: row.names,
+                    kept: row.kept,
+                    last_used: row.last_used,
+                    description: row.description,
+                }
+            })
+            .collect())
+    }
+
+    fn size<'a>(&self, layers: impl Iterator<Item = &'a Digest>) -> u64 {
+        layers
+            .map(|layer| self.layers.size(layer).unwrap_or(0))
+            .sum()
+    }
+
+    /// Forgets an image and frees the layers that nothing else needs. Also returns which those are.
+    pub(crate) async fn remove(
+        &self,
+        user: &UserId,
+        name: &str,
+    ) -> Result<(Removed, Vec<Digest>), Fault> {
+        let row = self.find_row(user, name).await?.ok_or_else(|| {
+            Fault::new(
+                FaultCode::NotFound,
+                format!("the location has no image `{name}`: `tf cache ls` shows what it has"),
+            )
+        })?;
+        let id = row.description.id;
+        let layers = layer_set(&row.description).into_iter().collect();
+        let unique: Vec<Digest> = self
+            .db
+            .layer_uses(layers)
+            .await?
+            .into_iter()
+            .filter(|(_, uses)| *uses <= 1)
+            .map(|(layer, _)| layer)
+            .collect();
+        if unique.iter().any(|layer| self.layers.in_use(layer)) {
+            return Err(Fault::new(
+                FaultCode::InUse,
+                format!("a container uses the image `{name}`: end it first"),
+            ));
+        }
+        self.db
+            .remove_image(user.clone(), id, unique.clone())
+            .await?;
+        let mut freed = 0;
+        for layer in &unique {
+            // A layer that has come into use since then stays; it is no loss but of space.
+            freed += self.layers.remove(layer).unwrap_or(0);
+        }
+        Ok((Removed { id, freed }, unique))
+    }
+}
+
+/// Refuses descriptions that no honest client sends.
+fn check(description: &Description, names: &[String]) -> Result<(), Fault> {
+    let malformed = |text: String| Err(Fault::new(FaultCode::Malformed, text));
+    if description.platform.os != "linux" {
+        return malformed(format!(
+            "the image is for {}, nodes run linux images only",
+            description.platform
+        ));
+    }
+    if description.layers.len() > MAX_LAYERS {
+        return malformed(format!(
+            "the image has {} layers, the most is {MAX_LAYERS}",
+            description.layers.len()
+        ));
+    }
+    if names.len() > MAX_NAMES
+        || names
+            .iter()
+            .any(|name| name.is_empty() || name.len() > MAX_NAME_LENGTH)
+    {
+        return malformed(format!(
+            "an image has at most {MAX_NAMES} names of 1 to {MAX_NAME_LENGTH} bytes"
+        ));
+    }
+    Ok(())
+}
+
+fn layer_set(description: &Description) -> BTreeSet<Digest> {
+    description
+        .layers
+        .iter()
+        .map(|layer| layer.digest)
+        .collect()
+}
+
+impl From<DbError> for Fault {
+    fn from(error: DbError) -> Self {
+        tracing::error!("{error}");
+        Self::new(FaultCode::Internal, error.to_string())
+    }
+}

@@ -1,0 +1,289 @@
+//! The server that clients and nodes connect to: sessions, images, placement.
+//!
+//! ```text
+//! client ══ link ══▶ session ──▶ broker ◀── agent ◀══ link ══ node
+//!                       │           │
+//!                     upload ──▶ images ──▶ layers (files), db (SQLite)
+//! ```
+//!
+//! A location trusts neither its clients nor its nodes: a client reaches only what its session owns and layers that its
+//! user has shown to possess, a node only layers of containers that were placed on it.
+
+mod accounts;
+mod admin;
+mod agent;
+mod broker;
+mod db;
+mod home;
+mod images;
+pub mod layers;
+mod session;
+mod upload;
+
+use std::collections::HashMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use accounts::Principal;
+pub use db::DbError;
+pub use home::{Claim, Home, HomeError};
+
+use crate::keys::{PublicKey, SecretKey};
+use crate::link::{AcceptOptions, Accepted, Acceptor, Applicant, Link, Listen, Transport};
+use crate::protocol::handshake::Role;
+use accounts::Accounts;
+use broker::Broker;
+use db::Db;
+use images::Images;
+use layers::Store;
+
+/// What a location needs to know at its start.
+pub struct Options {
+    /// Directory of its state, made if missing.
+    pub state: PathBuf,
+    /// Its secret key, whose public half clients and nodes know.
+    pub identity: SecretKey,
+    /// Keys that may connect besides those that have joined.
+    pub residents: HashMap<PublicKey, Principal>,
+}
+
+/// A location.
+pub struct Server {
+    acceptor: Acceptor,
+    residents: HashMap<PublicKey, Principal>,
+    accounts: Accounts,
+    broker: Broker,
+}
+
+/// Why a location cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Its state directory cannot be used.
+    #[error("cannot use the state directory {path}")]
+    State {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: io::Error,
+    },
+    /// Its database cannot be used.
+    #[error("cannot use the database in {path}")]
+    Database {
+        /// The directory it is in.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        source: DbError,
+    },
+}
+
+impl Server {
+    /// Opens a location on its state directory.
+    ///
+    /// # Errors
+    ///
+    /// When the directory or what is in it cannot be used.
+    pub fn open(options: Options) -> Result<Self, OpenError> {
+        let Options {
+            state,
+            identity,
+            residents,
+        } = options;
+        let directory = state.join("location");
+        let state_error = |source| OpenError::State {
+            path: directory.clone(),
+            source,
+        };
+        make_private(&directory).map_err(state_error)?;
+        let layers = Store::open(&directory.join("layers")).map_err(state_error)?;
+        let db =
+            Db::open(&directory.join("location.db")).map_err(|source| OpenError::Database {
+                path: directory.clone(),
+                source,
+            })?;
+        Ok(Self {
+            acceptor: Acceptor::new(identity, AcceptOptions::default()),
+            residents,
+            accounts: Accounts::new(db.clone()),
+            broker: Broker::new(Images::new(db, layers)),
+        })
+    }
+
+    /// How many nodes are connected, now and from now on.
+    #[must_use]
+    pub fn node_count(&self) -> watch::Receiver<usize> {
+        self.broker.node_count()
+    }
+
+    /// Serves all who connect until `shutdown` is cancelled, then ends their sessions and frees what they own.
+    ///
+    /// # Errors
+    ///
+    /// When the listener fails for good.
+    pub async fn serve(
+        self,
+        mut listener: impl Listen,
+        shutdown: CancellationToken,
+    ) -> io::Result<()> {
+        let host = Arc::new(Host {
+            acceptor: self.acceptor,
+            residents: self.residents,
+            accounts: self.accounts,
+            broker: self.broker,
+            sessions: TaskTracker::new(),
+            shutdown: shutdown.clone(),
+            nodes_shutdown: CancellationToken::new(),
+        });
+        let mut connections = JoinSet::new();
+        let result = loop {
+            tokio::select! {
+                () = shutdown.cancelled() => break Ok(()),
+                accepted = listener.accept() => match accepted {
+                    Ok(transport) => {
+                        let host = Arc::clone(&host);
+                        connections.spawn(async move { host.serve(transport).await });
+                    }
+                    Err(error) => break Err(error),
+                },
+                Some(_) = connections.join_next() => {}
+            }
+        };
+        // Sessions first: what they own is freed on the nodes, which must still be there for it.
+        shutdown.cancel();
+        host.sessions.close();
+        host.sessions.wait().await;
+        host.nodes_shutdown.cancel();
+        while connections.join_next().await.is_some() {}
+        result
+    }
+}
+
+/// What every connection needs.
+struct Host {
+    acceptor: Acceptor,
+    residents: HashMap<PublicKey, Principal>,
+    accounts: Accounts,
+    broker: Broker,
+    /// Sessions of clients that are being served.
+    sessions: TaskTracker,
+    /// Ends sessions of clients.
+    shutdown: CancellationToken,
+    /// Ends links to nodes.
+    nodes_shutdown: CancellationToken,
+}
+
+impl Host {
+    /// Finds out who has connected, and serves them.
+    async fn serve(&self, transport: Box<dyn Transport>) {
+        let handshake = self
+            .acceptor
+            .handshake(transport, async |applicant: &Applicant| {
+                self.admit(applicant).await
+            });
+        let accepted = tokio::select! {
+            () = self.shutdown.cancelled() => return,
+            accepted = handshake => accepted,
+        };
+        let session = match accepted {
+            Ok(Accepted::New(session)) => session,
+            Ok(Accepted::Resumed) => return,
+            Err(error) => return tracing::debug!("a connection was dropped: {error}"),
+        };
+        let (link, incoming, broker) = (session.link, session.incoming, self.broker.clone());
+        match self.settle(session.peer, session.admission).await {
+            None => link.close().await,
+            Some(Principal::User(user)) => {
+                let closing = close_on(&self.shutdown, &link);
+                let serving = self.sessions.track_future(session::serve(
+                    link.clone(),
+                    incoming,
+                    broker,
+                    user,
+                    session.agent,
+                ));
+                tokio::join!(serving, closing);
+            }
+            Some(Principal::Administrator) => {
+                let closing = close_on(&self.shutdown, &link);
+                let (accounts, broker) = (self.accounts.clone(), broker);
+                tokio::join!(admin::serve(incoming, accounts, broker), closing);
+            }
+            Some(Principal::Node(node)) => {
+                let closing = close_on(&self.nodes_shutdown, &link);
+                tokio::join!(agent::serve(link.clone(), incoming, broker, node), closing);
+            }
+        }
+    }
+
+    /// Decides about an applicant. Changes nothing, since the peer may be a recording; see [`Host::settle`].
+    async fn admit(&self, applicant: &Applicant) -> Option<Admission> {
+        let known = match self.residents.get(&applicant.key) {
+            Some(resident) => Some(resident.clone()),
+            None => self.accounts.find(applicant.key).await.ok()?,
+        };
+        let node = applicant.role == Role::Node;
+        match (known, &applicant.token) {
+            (Some(principal), _) if matches!(principal, Principal::Node(_)) == node => {
+                Some(Admission::Known(principal))
+            }
+            (None, Some(token))
+                if self
+                    .accounts
+                    .is_invited(token.clone(), node, now())
+                    .await
+                    .ok()? =>
+            {
+                Some(Admission::Invited(token.clone()))
+            }
+            _ => None,
+        }
+    }
+
+    /// Who a peer is that was admitted and has proved to be there: an invitation is used up now.
+    async fn settle(&self, key: PublicKey, admission: Admission) -> Option<Principal> {
+        match admission {
+            Admission::Known(principal) => Some(principal),
+            Admission::Invited(token) => self.accounts.join(key, token, now()).await.ok()?,
+        }
+    }
+}
+
+/// Why a peer was let in.
+enum Admission {
+    /// Its key is known.
+    Known(Principal),
+    /// It has the token of an invitation.
+    Invited(String),
+}
+
+/// Seconds since the epoch.
+fn now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |time| time.as_secs())
+}
+
+/// Closes the link when asked to; ends when the link has ended for whatever reason.
+async fn close_on(shutdown: &CancellationToken, link: &Link) {
+    tokio::select! {
+        () = shutdown.cancelled() => link.close().await,
+        _ = link.closed() => {}
+    }
+}
+
+/// Makes a directory that only its owner can look into.
+fn make_private(directory: &std::path::Path) -> io::Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(directory)
+}

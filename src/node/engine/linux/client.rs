@@ -1,0 +1,310 @@
+//! The engine's side of its shim: starts it, asks it for processes, and hears of their ends.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl};
+use nix::sys::memfd::{MemFdCreateFlag, memfd_create};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{oneshot, watch};
+use tokio::task::AbortHandle;
+
+use super::control::{self, Create, Exec, Problem, Report, Request, Setup, Status, Step, Streams};
+use super::shim;
+use super::sys;
+
+/// A shim that serves this engine. It ends, with all containers, when this is dropped.
+pub(super) struct Shim {
+    socket: Arc<AsyncFd<OwnedFd>>,
+    table: Arc<Mutex<Table>>,
+    reader: AbortHandle,
+    /// Closes when the shim has ended and all its processes with it.
+    ended: watch::Receiver<()>,
+}
+
+/// A process that the shim has made. It waits to be told to go.
+pub(super) struct Made {
+    /// Stands for it.
+    pub(super) pidfd: OwnedFd,
+    /// How it ends. Closes without a value when the shim goes first.
+    pub(super) ended: oneshot::Receiver<Status>,
+}
+
+/// What is under way.
+#[derive(Default)]
+struct Table {
+    closed: bool,
+    last_request: u32,
+    requests: HashMap<u32, oneshot::Sender<Result<Made, Problem>>>,
+    processes: HashMap<i32, oneshot::Sender<Status>>,
+}
+
+fn gone() -> Problem {
+    Problem::Other("the process that makes containers has ended".to_owned())
+}
+
+impl Shim {
+    /// Starts a shim with `program`, which calls [`crate::init_if_asked`]. It holds `lock` as long as it lives.
+    pub(super) async fn start(
+        program: PathBuf,
+        setup: Setup,
+        lock: OwnedFd,
+    ) -> Result<Self, Problem> {
+        let (ours, theirs) = control::pair().step("make a socket")?;
+        // Waits in the socket until the shim reads it.
+        control::send(&ours, &Request::Setup(setup), &[lock]).step("ask the shim")?;
+        fcntl(ours.as_raw_fd(), FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).step("set up a socket")?;
+        let socket = Arc::new(sys::watch(ours).step("watch a socket")?);
+
+        let (started, starting) = oneshot::channel();
+        let (found, finding) = std::sync::mpsc::channel();
+        let (over, ended) = watch::channel(());
+        // The kernel kills the shim when the thread ends that started it, so this one stays until the shim has ended.
+        thread::Builder::new()
+            .name("tf-shim".to_owned())
+            .spawn(move || {
+                // The other end has given up if it does not listen.
+                let _ = started.send(spawn(&program, theirs));
+                if let Ok(pidfd) = finding.recv() {
+                    await_end(&pidfd);
+                }
+                drop(over);
+            })
+            .step("start a thread")?;
+        starting
+            .await
+            .map_err(|_| gone())?
+            .step("start the process that makes containers")?;
+        // The first comes from one stage, the second from the other, so in either order.
+        let (mut here, mut ready) = (false, false);
+        while !(here && ready) {
+            match next(&socket).await {
+                Ok(Some((Report::Here, descriptors))) => {
+                    here = true;
+                    for pidfd in descriptors {
+                        // The thread listens until it gets one.
+                        let _ = found.send(pidfd);
+                    }
+                }
+                Ok(Some((Report::Ready, _))) => ready = true,
+                Ok(Some((Report::Failed { problem, .. }, _))) => return Err(problem),
+                _ => return Err(gone()),
+            }
+        }
+
+        let table = Arc::new(Mutex::new(Table::default()));
+        let reader = tokio::spawn(read(Arc::clone(&socket), Arc::clone(&table))).abort_handle();
+        Ok(Self {
+            socket,
+            table,
+            reader,
+            ended,
+        })
+    }
+
+    /// Makes a container.
+    pub(super) async fn create(&self, create: Create, streams: Streams) -> Result<Made, Problem> {
+        let descriptors: Vec<_> = streams.descriptors().collect();
+        let create = Box::new(create);
+        self.ask(|request| Request::Create { request, create }, &descriptors)
+            .await
+    }
+
+    /// Starts a further process in the container whose first process `container` stands for.
+    pub(super) async fn exec(
+        &self,
+        exec: Exec,
+        streams: Streams,
+        container: &OwnedFd,
+    ) -> Result<Made, Problem> {
+        let mut descriptors: Vec<_> = streams.descriptors().collect();
+        descriptors.push(container);
+        let exec = Box::new(exec);
+        self.ask(|request| Request::Exec { request, exec }, &descriptors)
+            .await
+    }
+
+    async fn ask(
+        &self,
+        request: impl FnOnce(u32) -> Request,
+        descriptors: &[&OwnedFd],
+    ) -> Result<Made, Problem> {
+        let (answer, answered) = oneshot::channel();
+        let number = {
+            let mut table = locked(&self.table);
+            if table.closed {
+                return Err(gone());
+            }
+            table.last_request = table.last_request.wrapping_add(1);
+            let number = table.last_request;
+            table.requests.insert(number, answer);
+            number
+        };
+        let request = request(number);
+        loop {
+            let mut guard = self.socket.writable().await.step("ask the shim")?;
+            match guard.try_io(|socket| control::send(socket.get_ref(), &request, descriptors)) {
+                Ok(sent) => break sent.step("ask the shim")?,
+                Err(_would_block) => {}
+            }
+        }
+        answered.await.map_err(|_| gone())?
+    }
+
+    /// Ends the shim with all containers, and waits for that.
+    pub(super) async fn end(&self) {
+        self.reader.abort();
+        // However many hold the socket: nothing more is said on it.
+        let _ =
+            nix::sys::socket::shutdown(self.socket.as_raw_fd(), nix::sys::socket::Shutdown::Both);
+        close(&self.table);
+        let mut ended = self.ended.clone();
+        // Never a value: an error says that the thread has seen the end.
+        while ended.changed().await.is_ok() {}
+    }
+}
+
+impl Drop for Shim {
+    fn drop(&mut self) {
+        self.reader.abort();
+        close(&self.table);
+    }
+}
+
+fn locked(table: &Mutex<Table>) -> MutexGuard<'_, Table> {
+    // Every change is a single insertion or removal, so a panic leaves it whole.
+    table.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Gives up on all that is under way.
+fn close(table: &Mutex<Table>) {
+    let mut table = locked(table);
+    table.closed = true;
+    table.requests.clear();
+    table.processes.clear();
+}
+
+async fn next(socket: &AsyncFd<OwnedFd>) -> io::Result<Option<(Report, Vec<OwnedFd>)>> {
+    loop {
+        let mut guard = socket.readable().await?;
+        match guard.try_io(|socket| control::receive(socket.get_ref())) {
+            Ok(received) => return received,
+            Err(_would_block) => {}
+        }
+    }
+}
+
+/// Hands what the shim reports to those who wait for it.
+async fn read(socket: Arc<AsyncFd<OwnedFd>>, table: Arc<Mutex<Table>>) {
+    loop {
+        let (report, descriptors) = match next(&socket).await {
+            Ok(Some(received)) => received,
+            Ok(None) => break,
+            Err(error) => {
+                tracing::error!(%error, "the process that makes containers cannot be understood");
+                break;
+            }
+        };
+        handle(&mut locked(&table), report, descriptors);
+    }
+    close(&table);
+}
+
+fn handle(table: &mut Table, report: Report, descriptors: Vec<OwnedFd>) {
+    match report {
+        Report::Here | Report::Ready => {}
+        Report::Made { request, process } => {
+            let (end, ended) = oneshot::channel();
+            let (Some(answer), Some(pidfd)) = (
+                table.requests.remove(&request),
+                descriptors.into_iter().next(),
+            ) else {
+                return;
+            };
+            // The end of a first process that was killed before it was reported may have been reported before it.
+            if !has_ended(&pidfd) {
+                table.processes.insert(process, end);
+            }
+            // Who asked may have gone; the process then ends because its word to go never comes.
+            let _ = answer.send(Ok(Made { pidfd, ended }));
+        }
+        Report::Failed { request, problem } => {
+            if let Some(answer) = table.requests.remove(&request) {
+                let _ = answer.send(Err(problem));
+            }
+        }
+        Report::HelperEnded { request } => {
+            if let Some(answer) = table.requests.remove(&request) {
+                let _ = answer.send(Err(Problem::Other(
+                    "the process that was to make it has died".to_owned(),
+                )));
+            }
+        }
+        Report::Ended { process, status } => {
+            if let Some(end) = table.processes.remove(&process) {
+                // Nobody need wait for it.
+                let _ = end.send(status);
+            }
+        }
+    }
+}
+
+/// Whether the process that a descriptor stands for has ended and has been waited for.
+fn has_ended(pidfd: &OwnedFd) -> bool {
+    matches!(
+        sys::pidfd_send_signal(pidfd, 0),
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH)
+    )
+}
+
+/// Starts the first stage of a shim, which ends when it has started the second.
+fn spawn(program: &Path, control: OwnedFd) -> io::Result<()> {
+    let copy = sealed_copy(program)?;
+    let status = Command::new(format!("/proc/self/fd/{}", copy.as_raw_fd()))
+        .arg0("tf")
+        .arg(shim::ARGUMENT)
+        .env_clear()
+        .stdin(Stdio::from(control))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()?;
+    if !status.success() {
+        // It has said why on the socket, if it could.
+        tracing::debug!(%status, "the first stage of the shim failed");
+    }
+    Ok(())
+}
+
+/// A copy of a program in memory that nobody can write to any more.
+fn sealed_copy(program: &Path) -> io::Result<File> {
+    let mut copy = File::from(memfd_create(
+        c"tf",
+        MemFdCreateFlag::MFD_CLOEXEC | MemFdCreateFlag::MFD_ALLOW_SEALING,
+    )?);
+    io::copy(&mut File::open(program)?, &mut copy)?;
+    copy.flush()?;
+    fcntl(
+        copy.as_raw_fd(),
+        FcntlArg::F_ADD_SEALS(
+            SealFlag::F_SEAL_WRITE
+                | SealFlag::F_SEAL_GROW
+                | SealFlag::F_SEAL_SHRINK
+                | SealFlag::F_SEAL_SEAL,
+        ),
+    )?;
+    Ok(copy)
+}
+
+fn await_end(pidfd: &OwnedFd) {
+    while let Err(nix::errno::Errno::EINTR) = waitid(Id::PIDFd(pidfd.as_fd()), WaitPidFlag::WEXITED)
+    {
+    }
+}

@@ -1,0 +1,192 @@
+//! One of the engines that run on a machine at a time: its number, its directory, and what dead ones have left.
+//!
+//! The number, a *slot*, is the machine's, not the state directory's: user ids, cgroups, links and addresses are named by
+//! it. Who has a slot holds a lock on `/run/20ft/SLOT`, an engine and its shim together, so that the lock is free only when
+//! both are gone. The file says which state directory the engine works in.
+
+use std::fs::{self, File, TryLockError};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use super::cgroups::{self, Hierarchies};
+use super::network;
+use crate::node::engine::EngineError;
+
+/// Where the locks are.
+const LOCKS: &str = "/run/20ft";
+/// Engines that a machine can have at a time.
+pub(super) const SLOTS: u16 = 128;
+
+/// The place of a living engine among those of the machine.
+#[derive(Debug)]
+pub(super) struct Instance {
+    slot: u16,
+    lock: File,
+    directory: PathBuf,
+}
+
+impl Instance {
+    /// Sweeps what dead engines have left, and takes the first free slot.
+    pub(super) fn take(state: &Path) -> Result<Self, EngineError> {
+        private_directory(Path::new(LOCKS))
+            .map_err(|source| failed("make the directory of the locks, /run/20ft", source))?;
+        let lock_failed = |source| failed("lock a slot in /run/20ft", source);
+        for slot in abandoned(state).map_err(lock_failed)? {
+            if let Some(lock) = lock(slot).map_err(lock_failed)? {
+                sweep(slot, &lock, state)?;
+                fs::remove_file(lock_path(slot)).map_err(lock_failed)?;
+            }
+        }
+        for slot in 0..SLOTS {
+            let Some(mut lock) = lock(slot).map_err(lock_failed)? else {
+                continue;
+            };
+            let directory = state.join("run").join(slot.to_string());
+            lock.set_len(0)
+                .and_then(|()| lock.write_all(state.as_os_str().as_bytes()))
+                .map_err(lock_failed)?;
+            private_directory(&state.join("run"))
+                .and_then(|()| private_directory(&directory))
+                .map_err(|source| {
+                    failed(
+                        &format!("make the directory {}", directory.display()),
+                        source,
+                    )
+                })?;
+            return Ok(Self {
+                slot,
+                lock,
+                directory,
+            });
+        }
+        Err(EngineError::InUse(format!(
+            "every place for a running `tf` on this machine (there are {SLOTS}; see /run/20ft)"
+        )))
+    }
+
+    /// The number.
+    pub(super) fn slot(&self) -> u16 {
+        self.slot
+    }
+
+    /// The directory for what it has as long as it lives.
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// The lock, to be held by the shim too.
+    pub(super) fn lock(&self) -> io::Result<File> {
+        self.lock.try_clone()
+    }
+
+    /// Removes all that the instance has left. Its shim is gone.
+    pub(super) fn clear(&self) -> Result<(), EngineError> {
+        let hierarchies = Hierarchies::find()
+            .map_err(|source| failed("find the cgroups of the machine", source))?;
+        hierarchies
+            .remove(&cgroups::instance(self.slot))
+            .map_err(|source| failed("remove the cgroups of containers", source))?;
+        hierarchies.remove_top();
+        remove_directory(&self.directory)?;
+        fs::remove_file(lock_path(self.slot))
+            .map_err(|source| failed("remove a lock from /run/20ft", source))
+    }
+}
+
+/// Slots that somebody has used, according to their locks and directories.
+fn abandoned(state: &Path) -> io::Result<Vec<u16>> {
+    let mut slots = Vec::new();
+    for directory in [Path::new(LOCKS), &state.join("run")] {
+        let entries = match fs::read_dir(directory) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            other => other?,
+        };
+        for entry in entries {
+            let slot = entry?
+                .file_name()
+                .to_str()
+                .and_then(|name| name.parse().ok());
+            slots.extend(slot.filter(|slot| *slot < SLOTS && !slots.contains(slot)));
+        }
+    }
+    Ok(slots)
+}
+
+fn lock_path(slot: u16) -> PathBuf {
+    Path::new(LOCKS).join(slot.to_string())
+}
+
+/// Locks a slot, unless somebody has it.
+fn lock(slot: u16) -> io::Result<Option<File>> {
+    let path = lock_path(slot);
+    loop {
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)?;
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(error)) => return Err(error),
+            Ok(()) => {}
+        }
+        // Whoever had it may have removed the file in between; then the lock is on nothing.
+        match fs::metadata(&path) {
+            Ok(found) if found.ino() == file.metadata()?.ino() => return Ok(Some(file)),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Removes what a dead engine has left. Its lock is ours.
+fn sweep(slot: u16, mut lock: &File, state: &Path) -> Result<(), EngineError> {
+    tracing::debug!(slot, "sweeping what an engine has left");
+    let hierarchies =
+        Hierarchies::find().map_err(|source| failed("find the cgroups of the machine", source))?;
+    hierarchies
+        .remove(&cgroups::instance(slot))
+        .map_err(|source| failed("remove the cgroups of dead containers", source))?;
+    hierarchies.remove_top();
+    network::sweep(slot)?;
+    let mut other = Vec::new();
+    lock.rewind()
+        .and_then(|()| lock.read_to_end(&mut other))
+        .map_err(|source| failed("read a lock of /run/20ft", source))?;
+    let other = PathBuf::from(std::ffi::OsString::from_vec(other));
+    for state in [state, &other] {
+        if state.is_absolute() {
+            remove_directory(&state.join("run").join(slot.to_string()))?;
+        }
+    }
+    Ok(())
+}
+
+fn remove_directory(directory: &Path) -> Result<(), EngineError> {
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(
+            &format!("remove the directory {}", directory.display()),
+            error,
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Makes a directory that only its owner can look into, unless it is there.
+fn private_directory(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path)
+}
+
+fn failed(step: &str, source: io::Error) -> EngineError {
+    EngineError::Failed {
+        step: step.to_owned(),
+        source,
+    }
+}

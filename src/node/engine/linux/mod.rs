@@ -1,0 +1,231 @@
+//! The engine that makes containers of Linux namespaces.
+//!
+//! ```text
+//!  LinuxEngine ── instance    which of the machine's engines this is; sweeps what dead ones left
+//!     │       ├── layers      unpacked layers on disk
+//!     │       ├── network     bridge, addresses, firewall, connections into containers
+//!     │       └── client ═══ control ═══ shim      makes processes; dies with the engine
+//!     └── container ── process
+//! ```
+//!
+//! A container is in user, pid, network, mount, ipc, uts and cgroup namespaces of its own. Its root is an ordinary user of
+//! the machine, with ids that no other container has. It has Docker's default capabilities and system calls, gains no
+//! privileges, and can open no device but the harmless ones.
+
+mod cgroups;
+mod client;
+mod container;
+mod control;
+mod explain;
+mod ids;
+mod instance;
+pub mod layers;
+pub mod network;
+mod process;
+mod shim;
+mod sys;
+mod terminal;
+pub mod unpack;
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio::io::AsyncRead;
+use tokio::sync::OnceCell;
+
+use self::cgroups::Hierarchies;
+use self::client::Shim;
+use self::container::{LinuxContainer, Workshop};
+use self::control::Setup;
+use self::explain::{explain, needs_root};
+use self::ids::Ranges;
+use self::instance::Instance;
+use self::layers::Store;
+use self::network::Network;
+use super::{Container, Engine, EngineError, Spec};
+use crate::ids::Digest;
+
+/// Program that shims run, where it is not the running one.
+static SHIM_PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+
+/// Becomes a shim, and does not return, if this program was executed to be one. See [`crate::init_if_asked`].
+pub(crate) fn init_if_asked() {
+    if std::env::args_os().nth(1).as_deref() == Some(shim::ARGUMENT.as_ref()) {
+        shim::main();
+    }
+}
+
+/// Names a program that calls [`crate::init_if_asked`] first thing in `main`, for processes whose own `main` does not: test
+/// harnesses. Only the first call counts.
+pub fn use_shim_program(program: impl Into<PathBuf>) {
+    let _ = SHIM_PROGRAM.set(program.into());
+}
+
+/// Makes containers of Linux namespaces. Needs root.
+pub struct LinuxEngine {
+    state: PathBuf,
+    instance: Instance,
+    store: Store,
+    ranges: Arc<Ranges>,
+    workshop: OnceCell<Arc<Workshop>>,
+    removals: tokio_util::task::TaskTracker,
+}
+
+impl LinuxEngine {
+    /// An engine with the state directory `state`, which others can use at the same time. Sweeps what engines that were
+    /// killed have left on the machine.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Privilege`] without root; otherwise when the state directory or the machine cannot be used.
+    pub fn open(state: &Path) -> Result<Self, EngineError> {
+        if !nix::unistd::geteuid().is_root() {
+            return Err(needs_root());
+        }
+        let make = |source| EngineError::Failed {
+            step: format!("make the directory {}", state.display()),
+            source,
+        };
+        // What containers write is in there, with the set-id bits that they have set: for nobody else to walk into.
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(state)
+            .map_err(make)?;
+        let state = state.canonicalize().map_err(make)?;
+        let instance = Instance::take(&state)?;
+        let store = Store::open(&state.join("layers"))?;
+        Ok(Self {
+            ranges: Ranges::new(instance.slot()),
+            state,
+            instance,
+            store,
+            workshop: OnceCell::new(),
+            removals: tokio_util::task::TaskTracker::new(),
+        })
+    }
+
+    async fn workshop(&self) -> Result<&Arc<Workshop>, EngineError> {
+        self.workshop
+            .get_or_try_init(|| self.set_up().map(|made| made.map(Arc::new)))
+            .await
+    }
+
+    async fn set_up(&self) -> Result<Workshop, EngineError> {
+        let failed = |source| EngineError::Failed {
+            step: format!("set up {}", self.instance.directory().display()),
+            source,
+        };
+        let containers = self.instance.directory().join("containers");
+        let trash = self.instance.directory().join("trash");
+        let layers = self.state.join("layers");
+        directory(&containers, 0o711).map_err(failed)?;
+        directory(&trash, 0o700).map_err(failed)?;
+        let hierarchies = Hierarchies::find().map_err(failed)?;
+        let program = SHIM_PROGRAM
+            .get()
+            .cloned()
+            .unwrap_or_else(|| PathBuf::from("/proc/self/exe"));
+        let setup = Setup {
+            layers: layers.clone(),
+            containers: containers.clone(),
+        };
+        let lock = self.instance.lock().map_err(failed)?.into();
+        let (shim, network) = tokio::join!(
+            Shim::start(program, setup, lock),
+            Network::create(self.instance.slot())
+        );
+        Ok(Workshop {
+            shim: shim.map_err(|problem| explain(problem, &self.state))?,
+            network: network?,
+            hierarchies: Arc::new(hierarchies),
+            slot: self.instance.slot(),
+            state: self.state.clone(),
+            layers,
+            containers,
+            trash,
+            removals: self.removals.clone(),
+        })
+    }
+}
+
+/// Makes a directory with these permissions, unless it is there.
+fn directory(path: &Path, mode: u32) -> io::Result<()> {
+    match fs::create_dir(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    // Whatever mask the process was started with.
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))
+}
+
+impl Engine for LinuxEngine {
+    fn prepare(&self) -> BoxFuture<'_, Result<(), EngineError>> {
+        async move { self.workshop().await.map(drop) }.boxed()
+    }
+
+    fn has_layer(&self, layer: &Digest) -> bool {
+        self.store.has(layer)
+    }
+
+    fn add_layer<'a>(
+        &'a self,
+        layer: Digest,
+        tar: Box<dyn AsyncRead + Send + Unpin>,
+        progress: Box<dyn Fn(u64) + Send + Sync>,
+    ) -> BoxFuture<'a, Result<(), EngineError>> {
+        async move { self.store.add(layer, tar, &*progress).await }.boxed()
+    }
+
+    fn drop_layers<'a>(&'a self, layers: &'a [Digest]) -> BoxFuture<'a, Result<(), EngineError>> {
+        self.store.drop_layers(layers).boxed()
+    }
+
+    fn create(&self, spec: Spec) -> BoxFuture<'_, Result<Box<dyn Container>, EngineError>> {
+        async move {
+            if spec.program.args.is_empty() {
+                return Err(EngineError::BadSpec(
+                    "the image names no program to run: give a command".to_owned(),
+                ));
+            }
+            let workshop = Arc::clone(self.workshop().await?);
+            let layers = self.store.hold(&spec.layers)?;
+            let ids = self.ranges.take().ok_or_else(|| {
+                EngineError::InUse(format!(
+                    "every range of user ids (an engine has at most {} containers at a time)",
+                    ids::CONTAINERS
+                ))
+            })?;
+            // Goes on if nobody waits any more, so that whatever is half made is cleared away.
+            let made = tokio::spawn(LinuxContainer::make(workshop, spec, layers, ids)).await;
+            match made {
+                Ok(made) => made.map(|container| Box::new(container) as Box<dyn Container>),
+                Err(error) => Err(EngineError::Failed {
+                    step: "make the container".to_owned(),
+                    source: io::Error::other(error),
+                }),
+            }
+        }
+        .boxed()
+    }
+
+    fn shutdown(&self) -> BoxFuture<'_, ()> {
+        async move {
+            if let Some(workshop) = self.workshop.get() {
+                workshop.shim.end().await;
+                workshop.network.shutdown().await;
+            }
+            self.removals.close();
+            self.removals.wait().await;
+            if let Err(error) = self.instance.clear() {
+                tracing::warn!(%error, "what the containers left could not be removed; the next start tries again");
+            }
+        }
+        .boxed()
+    }
+}
