@@ -1208,8 +1208,11 @@ fn killing_the_owner_kills_all_and_the_next_engine_sweeps() {
         return;
     }
     let state = state_directory();
+    // As the harness names it: without the name of the crate.
+    let module = module_path!().split_once("::").expect("a crate").1;
+    let owner_test = format!("{module}::owner");
     let mut owner = Command::new(std::env::current_exe().expect("known"))
-        .args(["--exact", "engine::owner", "--ignored", "--nocapture"])
+        .args(["--exact", &owner_test, "--ignored", "--nocapture"])
         .env(OWNER, state.path())
         .stdout(ProcessStdio::piped())
         .spawn()

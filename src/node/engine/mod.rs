@@ -3,6 +3,7 @@
 //! An engine takes a specification and returns handles; it knows neither links nor messages. There is one that makes
 //! containers of Linux namespaces (`linux`), and one for tests that runs plain functions (`fake`).
 
+pub mod fake;
 #[cfg(target_os = "linux")]
 pub mod linux;
 

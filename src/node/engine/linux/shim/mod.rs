@@ -53,9 +53,8 @@ const DESCRIPTORS: u64 = 1_048_576;
 
 /// Is the shim. Standard input is the socket to the engine.
 pub(super) fn main() -> ! {
-    let control = match take_control() {
-        Ok(control) => control,
-        Err(_) => sys::exit_now(1),
+    let Ok(control) = take_control() else {
+        sys::exit_now(1)
     };
     // SAFETY: the program has just started and has one thread.
     #[allow(unsafe_code, reason = "forks")]
