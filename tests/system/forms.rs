@@ -6,10 +6,10 @@ use std::time::Duration;
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::common::docker::Daemon;
+use crate::common::docker::{Daemon, daemon};
 use crate::common::{eventually, installed, tf};
 use crate::system::fixture::{Fixture, Saved, can_run};
-use crate::system::session::{Session, free_port, run, tf_as_nobody};
+use crate::system::session::{free_port, run, tf_as_nobody};
 
 /// An image that says a word of its own.
 fn speaker(name: &str) -> Saved {
@@ -172,28 +172,25 @@ fn why_there_is_no_last_image_is_said_in_three_ways() {
     }
 }
 #[test]
-fn a_name_of_the_local_daemon_goes_before_the_locations_own() {
+fn a_name_means_the_local_daemons_image_then_the_locations() {
     if !can_run() {
         return;
     }
-    let Some(daemon) = crate::common::docker::daemon() else {
-        return;
-    };
+    let Some(daemon) = daemon() else { return };
     let state = TempDir::new().expect("temporary directory");
-    let with_state = || tf().env("TF_STATE", state.path());
-    let cached = Fixture::busybox()
-        .config("Cmd", json!(["echo", "cached"]))
-        .name("twice:1")
-        .save();
-    let local = Fixture::busybox()
-        .config("Cmd", json!(["echo", "local"]))
-        .name("twice:1")
-        .save();
-    with_state().args(["cache", cached.path()]).run().code(0);
-    daemon.docker(&["load", "--input", local.path()]);
-    let both = with_state().env("DOCKER_HOST", daemon.host());
-    run(both.args(["twice:1"])).code(0).printed("local\n");
-    let mut session = Session::start(with_state().args(["-v", "twice:1"]));
-    session.prints("cached");
-    session.end().code(0);
+    let tf = || {
+        tf().env("TF_STATE", state.path())
+            .env("DOCKER_HOST", daemon.host())
+    };
+    let load = |word: &str| {
+        let image = Fixture::busybox().config("Cmd", json!(["echo", word]));
+        let image = image.name("twice:1").save();
+        daemon.docker(&["load", "--input", image.path()]);
+    };
+    load("first");
+    tf().args(["cache", "twice:1"]).run().code(0);
+    daemon.docker(&["rmi", "twice:1"]);
+    run(tf().args(["twice:1"])).code(0).printed("first\n");
+    load("second");
+    run(tf().args(["twice:1"])).code(0).printed("second\n");
 }

@@ -268,7 +268,11 @@ fn libraries(program: &Path) -> Vec<PathBuf> {
 fn a_service_that_stays_when_you_leave() {
     let Some(desk) = Desk::new() else { return };
     let before = desk.machine.inventory();
-    let mut typist = desk.types(&block("A service that stays when you leave", "sh"));
+    // Who closes the terminal waits until it has begun.
+    let commands = block("A service that stays when you leave", "sh");
+    let mut typist = desk.types(&format!(
+        "{commands}until [ -e web.json ]; do sleep 0.1; done"
+    ));
     let state = desk.path("web.json");
     assert_eq!(typist.end().code(), Some(0));
     // The terminal has gone, and what it belonged to.
