@@ -72,20 +72,26 @@ impl Pair {
     }
 }
 
-/// The first size in a text.
+/// The first size in a text, in MiB.
 #[track_caller]
 fn mebibytes(text: &str) -> f64 {
-    let (number, unit) = text
+    let words: Vec<_> = text
         .split_whitespace()
-        .zip(text.split_whitespace().skip(1))
-        .find(|(_, unit)| ["B", "KiB", "MiB"].contains(unit))
-        .unwrap_or_else(|| panic!("no size in {text}"));
-    let number: f64 = number.trim_start_matches('(').parse().expect("a number");
-    match unit {
-        "B" => number / f64::from(1 << 20),
-        "KiB" => number / 1024.0,
-        _ => number,
-    }
+        .map(|word| word.trim_matches(|c| ",()".contains(c)))
+        .collect();
+    let size = |pair: &[&str]| {
+        let unit = match pair[1] {
+            "B" => f64::from(1 << 20),
+            "KiB" => 1024.0,
+            "MiB" => 1.0,
+            _ => return None,
+        };
+        Some(pair[0].parse::<f64>().ok()? / unit)
+    };
+    words
+        .windows(2)
+        .find_map(size)
+        .unwrap_or_else(|| panic!("no size in {text}"))
 }
 
 /// Ids of images, as short as a person would type them.

@@ -54,8 +54,10 @@ fn a_shell_is_comfortable_to_work_in() {
     typist.sees("status 130\r\n");
     typist.types("echo still $((40 + 2))\n");
     typist.sees("still 42\r\n");
-    // Ctrl-Z, Ctrl-\ and Ctrl-D are the container's, too.
-    typist.types("cat\n\x04echo after $((1 + 1))\n");
+    // Ctrl-D is the end of input for the program in front.
+    typist.types("cat\nsaid twice\n");
+    typist.sees("said twice\r\nsaid twice\r\n");
+    typist.types("\x04echo after $((1 + 1))\n");
     typist.sees("after 2\r\n");
     typist.types("exit 7\n");
     assert_eq!(typist.end().code(), Some(7));
