@@ -64,15 +64,14 @@ pub async fn dialler_for(config: &Config, purpose: Purpose) -> Result<Dialler, E
         Some(name) => Some(keyring.complete(name)?),
         None => keyring.default_name()?,
     };
-    match name {
-        Some(name) => Ok(remote(keyring.account(&name)?, config)),
-        None => {
-            let dialler = start(&config.state, engine(config, purpose)?, purpose).await?;
-            Ok(Dialler {
-                cache: Some(config.cache.clone()),
-                ..dialler
-            })
-        }
+    if let Some(name) = name {
+        Ok(remote(keyring.account(&name)?, config))
+    } else {
+        let dialler = start(&config.state, engine(config, purpose)?, purpose).await?;
+        Ok(Dialler {
+            cache: Some(config.cache.clone()),
+            ..dialler
+        })
     }
 }
 

@@ -356,7 +356,7 @@ impl Shared {
         }
     }
 
-    fn heard(&self, notice: PendingNotice) -> Result<(), crate::link::Malformed> {
+    fn heard(&self, notice: &PendingNotice) -> Result<(), crate::link::Malformed> {
         match notice.kind() {
             NodeChanged::KIND => {
                 let NodeChanged { node } = notice.decode()?;
@@ -404,7 +404,7 @@ async fn read(shared: Arc<Shared>, mut incoming: Incoming) {
     while let Some(inbound) = incoming.next().await {
         match inbound {
             Inbound::Notice(notice) => {
-                if let Err(malformed) = shared.heard(notice) {
+                if let Err(malformed) = shared.heard(&notice) {
                     tracing::warn!("the location sent what cannot be read: {malformed}");
                 }
             }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
-    SeccompRule, TargetArch, sock_filter,
+    SeccompRule, TargetArch,
 };
 
 use super::super::control::Problem;
@@ -66,7 +66,7 @@ const CALLS: &[libc::c_long] = {
 const RECENT_CALLS: &[libc::c_long] = &[451, 453, 454, 455, 456, 457, 458, 463, 464, 465, 466];
 
 /// First number that nobody has read the documentation of.
-const FIRST_UNKNOWN_CALL: u32 = 467;
+pub(super) const FIRST_UNKNOWN_CALL: u32 = 467;
 
 /// Calls that only this processor has, most of them older forms of those above.
 #[cfg(target_arch = "x86_64")]
@@ -94,7 +94,7 @@ const IO_PGETEVENTS: libc::c_long = 292;
 
 /// Values of `personality` that only ask, or that change what only the caller sees: `PER_LINUX`, `PER_LINUX32`,
 /// the two with `UNAME26`, and the question.
-const PERSONALITIES: &[u64] = &[0, 8, 0x2_0000, 0x2_0008, 0xffff_ffff];
+pub(super) const PERSONALITIES: &[u64] = &[0, 8, 0x2_0000, 0x2_0008, 0xffff_ffff];
 
 /// `CLONE_NEW…`: a process that makes namespaces of its own becomes root in them, which is a larger surface than
 /// containers need.
@@ -102,7 +102,7 @@ const PERSONALITIES: &[u64] = &[0, 8, 0x2_0000, 0x2_0008, 0xffff_ffff];
     clippy::cast_sign_loss,
     reason = "the flags are bits of an unsigned argument that the C headers give as int"
 )]
-const NEW_NAMESPACES: u64 = (libc::CLONE_NEWNS
+pub(super) const NEW_NAMESPACES: u64 = (libc::CLONE_NEWNS
     | libc::CLONE_NEWCGROUP
     | libc::CLONE_NEWUTS
     | libc::CLONE_NEWIPC
@@ -130,6 +130,9 @@ impl Filter {
         )
         .and_then(BpfProgram::try_from)
         .map_err(|error| failed(&error))?;
+        #[cfg(target_arch = "x86_64")]
+        let allowed = super::seccomp32::extend(allowed)
+            .ok_or_else(|| failed(&"its beginning is not what is expected"))?;
         Ok(Self([allowed, unsupported()]))
     }
 
@@ -188,26 +191,72 @@ const ARCHITECTURE: u32 = 0xc000_00b7;
 
 /// The second program, instruction by instruction: `seccompiler` has one answer per program, and knows equality only.
 fn unsupported() -> BpfProgram {
-    const LOAD: u16 = 0x20;
-    const JUMP_IF_EQUAL: u16 = 0x15;
-    const JUMP_IF_AT_LEAST: u16 = 0x35;
-    const RETURN: u16 = 0x06;
-    /// Offsets in `struct seccomp_data`.
-    const NUMBER: u32 = 0;
-    const ARCH: u32 = 4;
-    let instruction = |code, k, jt, jf| sock_filter { code, jt, jf, k };
     let clone3 = u32::try_from(libc::SYS_clone3).unwrap_or(u32::MAX);
-    let no_such_call = libc::SECCOMP_RET_ERRNO | libc::ENOSYS.cast_unsigned();
     vec![
-        instruction(LOAD, ARCH, 0, 0),
-        // Numbers of another architecture mean other calls; the first program refuses them.
-        instruction(JUMP_IF_EQUAL, ARCHITECTURE, 0, 3),
-        instruction(LOAD, NUMBER, 0, 0),
-        instruction(JUMP_IF_EQUAL, clone3, 2, 0),
-        instruction(JUMP_IF_AT_LEAST, FIRST_UNKNOWN_CALL, 1, 0),
-        instruction(RETURN, libc::SECCOMP_RET_ALLOW, 0, 0),
-        instruction(RETURN, no_such_call, 0, 0),
+        bpf::load(bpf::ARCHITECTURE),
+        // Numbers of another architecture mean other calls, which the first program judges.
+        bpf::if_equal(ARCHITECTURE, 0, 3),
+        bpf::load(bpf::NUMBER),
+        bpf::if_equal(clone3, 2, 0),
+        bpf::if_at_least(FIRST_UNKNOWN_CALL, 1, 0),
+        bpf::answer(libc::SECCOMP_RET_ALLOW),
+        bpf::answer(bpf::errno(libc::ENOSYS)),
     ]
+}
+
+/// The instructions of filters.
+pub(super) mod bpf {
+    use seccompiler::sock_filter;
+
+    /// Offset of the call's number in what a filter is given.
+    pub(in super::super) const NUMBER: u32 = 0;
+    /// Offset of the architecture.
+    pub(in super::super) const ARCHITECTURE: u32 = 4;
+    /// Offset of the lower half of the first argument.
+    #[cfg(target_endian = "little")]
+    pub(in super::super) const FIRST_ARGUMENT: u32 = 16;
+
+    const fn instruction(code: u16, k: u32, jt: u8, jf: u8) -> sock_filter {
+        sock_filter { code, jt, jf, k }
+    }
+
+    /// Loads what is at an offset.
+    pub(in super::super) const fn load(offset: u32) -> sock_filter {
+        instruction(0x20, offset, 0, 0)
+    }
+
+    /// Keeps these bits of what is loaded.
+    pub(in super::super) const fn and(mask: u32) -> sock_filter {
+        instruction(0x54, mask, 0, 0)
+    }
+
+    /// Skips instructions: as many as `yes` says if what is loaded is `value`, else as many as `no` says.
+    pub(in super::super) const fn if_equal(value: u32, yes: u8, no: u8) -> sock_filter {
+        instruction(0x15, value, yes, no)
+    }
+
+    /// The same, if it is `value` or more.
+    pub(in super::super) const fn if_at_least(value: u32, yes: u8, no: u8) -> sock_filter {
+        instruction(0x35, value, yes, no)
+    }
+
+    /// Skips this many instructions.
+    pub(in super::super) const fn skip(count: u32) -> sock_filter {
+        instruction(0x05, count, 0, 0)
+    }
+
+    /// Ends with this answer.
+    pub(in super::super) const fn answer(action: u32) -> sock_filter {
+        instruction(RETURN, action, 0, 0)
+    }
+
+    /// Code of [`answer`].
+    pub(in super::super) const RETURN: u16 = 0x06;
+
+    /// The answer that makes the call fail with an error.
+    pub(in super::super) const fn errno(errno: i32) -> u32 {
+        libc::SECCOMP_RET_ERRNO | errno.cast_unsigned()
+    }
 }
 
 #[cfg(test)]
