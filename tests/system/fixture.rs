@@ -120,8 +120,7 @@ impl Fixture {
         let names: Vec<_> = (0..self.layers.len())
             .map(|index| format!("{index}/layer.tar"))
             .collect();
-        let manifest =
-            json!([{"Config": "config.json", "RepoTags": [self.name], "Layers": names}]);
+        let manifest = json!([{"Config": "config.json", "RepoTags": [self.name], "Layers": names}]);
         let mut archive = Layer::new();
         archive.file("manifest.json", 0o644, manifest.to_string().as_bytes());
         archive.file("config.json", 0o644, config.to_string().as_bytes());

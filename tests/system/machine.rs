@@ -137,11 +137,11 @@ impl Machine {
 
     /// Memory that is used by whatever has been counted, in bytes. Caches, which can be made again, are emptied.
     pub(crate) fn memory(&self) -> u64 {
-        let script = r#"
+        let script = r"
             cd /sys/fs/cgroup/memory 2>/dev/null || cd /sys/fs/cgroup
             { echo 0 >memory.force_empty || echo 10G >memory.reclaim; } 2>/dev/null || :
             cat memory.usage_in_bytes 2>/dev/null || cat memory.current
-        "#;
+        ";
         self.shell(script).trim().parse().expect("a number")
     }
 

@@ -19,7 +19,7 @@ use crate::common::{Program, eventually};
 use crate::system::leftovers;
 
 /// How long something may take that is expected to happen, on a machine that has much else to do.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A program that runs, and all that it writes.
 pub(crate) struct Session {

@@ -139,9 +139,10 @@ fn a_port_that_is_taken_is_an_error_before_anything_is_sent() {
         let home = program.take_home();
         let ended = run(program).code(125);
         ended.said(&[&format!("port {port} is in use"), "hint: --offset"]);
-        let layers = std::fs::read_dir(home.path().join("state/layers"))
-            .map(|layers| layers.flatten().map(|entry| entry.file_name()).collect())
-            .unwrap_or_else(|_| Vec::new());
+        let layers = std::fs::read_dir(home.path().join("state/layers")).map_or_else(
+            |_| Vec::new(),
+            |layers| layers.flatten().map(|entry| entry.file_name()).collect(),
+        );
         assert!(
             layers.iter().all(|name| name.len() < 64),
             "layers were sent: {layers:?}"
