@@ -1,6 +1,11 @@
 //! Tests on the real machine: root, namespaces, Docker. Each says what it needs and skips without it; with `CI=true`
 //! nothing may skip.
 #![cfg(target_os = "linux")]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test that skips or measures says so"
+)]
 
 mod common;
 

@@ -177,6 +177,18 @@ fn a_hundred_starts_leave_nothing() {
 }
 
 #[test]
+fn a_place_whose_interface_is_still_there_is_passed_over() {
+    let Some(used) = Used::new() else { return };
+    // As the kernel shows it for a moment after an end.
+    used.machine
+        .shell("ip link add tfnz-0 type veth peer name other-end");
+    let done = used.tf().args([busybox(), "echo", "works"]).run();
+    assert_eq!(done.code(0).stdout, "works\n");
+    used.machine.shell("ip link del tfnz-0");
+    used.assert_clean("passing over a place");
+}
+
+#[test]
 fn ten_containers_at_once_all_work() {
     let Some(used) = Used::new() else { return };
     let image = Fixture::busybox()

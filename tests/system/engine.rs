@@ -623,7 +623,7 @@ async fn programs_that_cannot_run_are_told_apart() {
     ] {
         match exits(command).await {
             Exit::NotFound(text) => {
-                assert!(text.contains(part) && text.contains(command), "{text}")
+                assert!(text.contains(part) && text.contains(command), "{text}");
             }
             other => panic!("{command}: {other:?}"),
         }
@@ -635,7 +635,7 @@ async fn programs_that_cannot_run_are_told_apart() {
     ] {
         match exits(command).await {
             Exit::NotExecutable(text) => {
-                assert!(text.contains(part) && text.contains(command), "{text}")
+                assert!(text.contains(part) && text.contains(command), "{text}");
             }
             other => panic!("{command}: {other:?}"),
         }
