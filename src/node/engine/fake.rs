@@ -97,10 +97,10 @@ impl FakeEngine {
         engine
             .with_program("echo", |mut context| async move {
                 let line = format!("{}\n", context.args[1..].join(" "));
-                ended(context.stdout.write_all(line.as_bytes()).await)
+                ended(&context.stdout.write_all(line.as_bytes()).await)
             })
             .with_program("cat", |mut context| async move {
-                ended(tokio::io::copy(&mut context.stdin, &mut context.stdout).await)
+                ended(&tokio::io::copy(&mut context.stdin, &mut context.stdout).await)
             })
             .with_program("sleep", |_context| std::future::pending())
             .with_program("exit", |context| async move {
@@ -112,7 +112,7 @@ impl FakeEngine {
                 let Some(port) = port else {
                     return Exit::Code(2);
                 };
-                ended(serve(&context.ports, port).await)
+                ended(&serve(&context.ports, port).await)
             })
     }
 
@@ -132,7 +132,7 @@ impl FakeEngine {
     }
 }
 
-fn ended<T>(result: io::Result<T>) -> Exit {
+fn ended<T>(result: &io::Result<T>) -> Exit {
     Exit::Code(u8::from(result.is_err()))
 }
 
@@ -162,12 +162,12 @@ impl Engine for FakeEngine {
         locked(&self.layers).contains(layer)
     }
 
-    fn add_layer<'a>(
-        &'a self,
+    fn add_layer(
+        &self,
         layer: Digest,
         mut tar: Box<dyn AsyncRead + Send + Unpin>,
         progress: Box<dyn Fn(u64) + Send + Sync>,
-    ) -> BoxFuture<'a, Result<(), EngineError>> {
+    ) -> BoxFuture<'_, Result<(), EngineError>> {
         async move {
             let failed = |source| EngineError::Failed {
                 step: "read a layer".to_owned(),

@@ -29,12 +29,12 @@ pub trait Engine: Send + Sync {
 
     /// Unpacks a layer from its uncompressed tar. Nothing of it is visible before its digest is verified.
     /// `progress` is told how many bytes of the tar are done.
-    fn add_layer<'a>(
-        &'a self,
+    fn add_layer(
+        &self,
         layer: Digest,
         tar: Box<dyn AsyncRead + Send + Unpin>,
         progress: Box<dyn Fn(u64) + Send + Sync>,
-    ) -> BoxFuture<'a, Result<(), EngineError>>;
+    ) -> BoxFuture<'_, Result<(), EngineError>>;
 
     /// Removes unpacked layers, apart from those that a container uses.
     fn drop_layers<'a>(&'a self, layers: &'a [Digest]) -> BoxFuture<'a, Result<(), EngineError>>;

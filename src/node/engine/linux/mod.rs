@@ -182,12 +182,12 @@ impl Engine for LinuxEngine {
         self.store.has(layer)
     }
 
-    fn add_layer<'a>(
-        &'a self,
+    fn add_layer(
+        &self,
         layer: Digest,
         tar: Box<dyn AsyncRead + Send + Unpin>,
         progress: Box<dyn Fn(u64) + Send + Sync>,
-    ) -> BoxFuture<'a, Result<(), EngineError>> {
+    ) -> BoxFuture<'_, Result<(), EngineError>> {
         async move { self.store.add(layer, tar, &*progress).await }.boxed()
     }
 
