@@ -113,6 +113,10 @@ pub trait Process: Send + Sync {
     fn signal(&self, signal: u8) -> BoxFuture<'_, Result<(), EngineError>>;
 
     /// Changes the size of its terminal.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::BadSpec`] when it has none.
     fn resize(&self, size: WindowSize) -> Result<(), EngineError>;
 }
 
