@@ -993,7 +993,14 @@ async fn memory_beyond_the_limit_ends_a_process() {
     let (_, _, exit) = bench.run(spec.clone()).await;
     assert_eq!(exit, Exit::OutOfMemory);
 
+    // Not even enough to be made.
     spec.id = ContainerId::random();
+    spec.limits.memory = Some(64 << 10);
+    let made = tokio::time::timeout(PATIENCE, bench.engine.create(spec.clone()));
+    assert!(made.await.expect("in time").is_err());
+
+    spec.id = ContainerId::random();
+    spec.limits.memory = Some(32 << 20);
     spec.program = program(&["sleep", "1000"]);
     let container = bench.create(spec).await;
     let (_, _, exit) = exec(&*container, hungry).await;
