@@ -9,9 +9,15 @@ use crate::common::{Program, tf, tfcache};
 #[test]
 fn without_arguments_there_is_help() {
     for (program, first) in [
-        (tf(), "Run a container image somewhere else as if it were here\n"),
+        (
+            tf(),
+            "Run a container image somewhere else as if it were here\n",
+        ),
         (tfcache(), "Make images available to the location\n"),
-        (tf().args(["cache"]), "Make images available to the location"),
+        (
+            tf().args(["cache"]),
+            "Make images available to the location",
+        ),
     ] {
         let done = program.run().code(0).no_stderr();
         assert!(done.stdout.starts_with(first), "{}", done.stdout);
@@ -73,7 +79,10 @@ fn wrong_arguments_of_run_are_125_as_1_and_2_are_the_programs() {
         (&["--path", "/p", "x"], "--browser"),
         (&["--offset", "-1", "x"], "from 0 to 65534"),
         (&["--offset", "65536", "x"], "from 0 to 65534"),
-        (&["-p", "80", "x"], "hint: for a free local port, use -p 0:80"),
+        (
+            &["-p", "80", "x"],
+            "hint: for a free local port, use -p 0:80",
+        ),
         (&["-p", "-1:80", "x"], "expected [ADDR:]LOCAL:REMOTE"),
         (&["-p", "1:2", "-p", "1:3", "x"], "-p LOCAL:3"),
         (&["-e", "=1", "x"], "expected VAR=value"),
@@ -84,7 +93,10 @@ fn wrong_arguments_of_run_are_125_as_1_and_2_are_the_programs() {
         (&["--cpus", "0", "x"], "as in 1.5"),
         (&["-w", "here", "x"], "absolute path"),
         (&["-it", "x"], "hint: leave -t out"),
-        (&["--browser", "--domain", "host.invalid", "x"], "/etc/hosts"),
+        (
+            &["--browser", "--domain", "host.invalid", "x"],
+            "/etc/hosts",
+        ),
     ] {
         let done = tf().args(arguments).run().code(125).no_stdout();
         done.says(&["error: ", said]);
@@ -118,7 +130,9 @@ fn a_location_without_an_account_is_refused() {
     let done = tf().args(["cache", "ls"]).env("TF_LOCATION", "nowhere");
     done.run().code(1).says(&["`nowhere`"]);
     let done = tf().args(["--location-ip", "192.0.2.1", "x"]);
-    done.run().code(125).says(&["hint: name it with --location"]);
+    done.run()
+        .code(125)
+        .says(&["hint: name it with --location"]);
 }
 
 #[test]

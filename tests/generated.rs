@@ -93,7 +93,11 @@ fn files_are_what_the_generator_makes() {
     program.run().code(0).no_stdout().no_stderr();
     let (made, kept) = (files(directory.path()), files(root()));
     let names = |files: &BTreeMap<PathBuf, String>| files.keys().cloned().collect::<Vec<_>>();
-    assert_eq!(names(&made), names(&kept), "TF_BLESS=1 adds what is missing");
+    assert_eq!(
+        names(&made),
+        names(&kept),
+        "TF_BLESS=1 adds what is missing"
+    );
     for (path, content) in &made {
         assert!(
             kept[path] == *content,
@@ -121,7 +125,13 @@ fn man_pages_have_no_mistakes() {
 fn man_pages_say_more_than_the_help() {
     for path in committed("man/") {
         let content = fs::read_to_string(root().join(&path)).expect("it is there");
-        for section in ["EXAMPLES", "EXIT STATUS", "FILES", "ENVIRONMENT", "SEE ALSO"] {
+        for section in [
+            "EXAMPLES",
+            "EXIT STATUS",
+            "FILES",
+            "ENVIRONMENT",
+            "SEE ALSO",
+        ] {
             let heading = [format!(".SH {section}\n"), format!(".SH \"{section}\"\n")];
             assert!(
                 heading.iter().any(|heading| content.contains(heading)),
