@@ -1,7 +1,7 @@
 //! Locks on files that may be renamed or removed while one waits for the lock.
 //!
-//! A lock belongs to the file, not to its name. So each function here looks again, once it has the lock, whether the name
-//! still leads to the file; if not, the file is as good as not found.
+//! A lock belongs to the file, not to its name. So each function here looks again, once it has the lock, whether the
+//! name still leads to the file; if not, the file is as good as not found.
 
 use std::fs::{self, File, TryLockError};
 use std::io;

@@ -11,6 +11,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("keyring", &["keys"]),
     ("invitation", &["keys"]),
     ("config", &[]),
+    ("lock", &[]),
     ("progress", &[]),
     ("shutdown", &[]),
     ("protocol", &[]),
@@ -22,9 +23,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ),
     (
         "location",
-        &["invitation", "keys", "link", "protocol", "image"],
+        &["invitation", "keys", "link", "lock", "protocol", "image"],
     ),
-    ("node/engine", &["protocol"]),
+    ("node/engine", &["lock", "protocol"]),
     ("node", &["keys", "link", "protocol", "node/engine"]),
     (
         "embedded",

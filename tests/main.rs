@@ -2,7 +2,14 @@
 
 mod cli;
 mod common;
+mod cut;
 mod generated;
+mod handshake;
+mod images;
 mod layering;
 mod link;
 mod pair;
+mod resume;
+#[cfg(unix)]
+mod services;
+mod wire;

@@ -1,11 +1,14 @@
 //! Tests on the real machine: root, namespaces, Docker. Each says what it needs and skips without it; with `CI=true`
 //! nothing may skip.
 
+mod common;
+
 #[cfg(target_os = "linux")]
-#[path = "system/engine.rs"]
-mod engine;
-#[path = "system/network.rs"]
-mod network;
-#[cfg(target_os = "linux")]
-#[path = "system/unpack.rs"]
-mod unpack;
+mod system {
+    mod docker;
+    mod engine;
+    mod hello;
+    mod network;
+    mod registry;
+    mod unpack;
+}

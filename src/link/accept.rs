@@ -16,7 +16,7 @@ use super::{HANDSHAKE_TIMEOUT, Incoming, Link};
 use crate::ids::{SessionId, random_bytes};
 use crate::keys::{PublicKey, SecretKey};
 use crate::protocol::handshake::{
-    Answer, Begin, Hello, Refusal, Role, Ticket, VERSION, Welcome, common_version,
+    Answer, Begin, Hello, MAX_TEXT, Refusal, Role, Ticket, VERSION, Welcome, common_version,
 };
 use crate::protocol::mux::Side;
 
@@ -150,6 +150,9 @@ impl Acceptor {
         match sealed.receive().await? {
             Begin::New { agent } => {
                 let (link, incoming) = self.start(key, sealed);
+                // It ends up in logs, and the peer chooses it.
+                let agent = agent.chars().filter(|char| !char.is_control());
+                let agent = agent.take(MAX_TEXT).collect();
                 Ok(Accepted::New(Box::new(Session {
                     link,
                     incoming,
@@ -236,5 +239,209 @@ impl From<NoiseError> for HandshakeError {
             NoiseError::Io(error) => Self::Io(error),
             NoiseError::Malformed(problem) => Self::Malformed(problem),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::super::connect::ConnectOptions;
+    use super::super::error::CloseReason;
+    use super::super::reconnect::attempt;
+    use super::super::transport::{Dial, Listen, MemoryDial, memory};
+    use super::*;
+
+    /// A location that admits everybody, and the sessions that have begun there.
+    struct Location {
+        key: PublicKey,
+        dial: MemoryDial,
+        sessions: mpsc::Receiver<Session<()>>,
+    }
+
+    fn location() -> Location {
+        let identity = SecretKey::generate();
+        let key = identity.public();
+        let (dial, mut listener) = memory();
+        let (sender, sessions) = mpsc::channel(10);
+        tokio::spawn(async move {
+            let acceptor = Acceptor::new(identity, AcceptOptions::default());
+            while let Ok(transport) = listener.accept().await {
+                let admit = async |_: &Applicant| Some(());
+                if let Ok(Accepted::New(session)) = acceptor.handshake(transport, admit).await {
+                    sender.send(*session).await.expect("the test goes on");
+                }
+            }
+        });
+        Location {
+            key,
+            dial,
+            sessions,
+        }
+    }
+
+    impl Location {
+        async fn begin(&self, identity: &SecretKey, begin: Begin) -> (Sealed, Answer) {
+            let options = ConnectOptions {
+                identity: identity.clone(),
+                location: self.key,
+                role: Role::Client,
+                agent: String::new(),
+                token: None,
+            };
+            let begun = attempt(&self.dial, &options, &begin).await;
+            begun.expect("everybody is admitted")
+        }
+
+        async fn start(&self, identity: &SecretKey) -> (Sealed, SessionId, [u8; 16]) {
+            let agent = "te\x1b[2Jst".to_owned();
+            match self.begin(identity, Begin::New { agent }).await {
+                (
+                    sealed,
+                    Answer::Started {
+                        session, secret, ..
+                    },
+                ) => (sealed, session, secret),
+                (_, answer) => panic!("{answer:?}"),
+            }
+        }
+
+        async fn resume(
+            &self,
+            identity: &SecretKey,
+            session: &SessionId,
+            (secret, attempt): ([u8; 16], u64),
+            received: u64,
+        ) -> (Sealed, Answer) {
+            let begin = Begin::Resume {
+                session: session.clone(),
+                ticket: Ticket { secret, attempt },
+                received,
+            };
+            self.begin(identity, begin).await
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_is_continued_by_its_owner_only() {
+        let mut location = location();
+        let (owner, other) = (SecretKey::generate(), SecretKey::generate());
+        let (_sealed, session, secret) = location.start(&owner).await;
+        let begun = location.sessions.recv().await.expect("a session");
+        assert_eq!(begun.agent, "te[2Jst");
+        let refused = |refusal| Answer::Refused(refusal);
+
+        let (_, answer) = location.resume(&other, &session, (secret, 1), 0).await;
+        assert_eq!(answer, refused(Refusal::SessionGone));
+        let nowhere = SessionId::random();
+        let (_, answer) = location.resume(&owner, &nowhere, (secret, 1), 0).await;
+        assert_eq!(answer, refused(Refusal::SessionGone));
+        let (_, answer) = location.resume(&owner, &session, ([7; 16], 1), 0).await;
+        assert_eq!(answer, refused(Refusal::BadTicket));
+        let (_, answer) = location.resume(&owner, &session, (secret, 0), 0).await;
+        assert_eq!(answer, refused(Refusal::BadTicket));
+        // More than was ever sent.
+        let (_, answer) = location.resume(&owner, &session, (secret, 3), 5).await;
+        assert_eq!(answer, refused(Refusal::OutOfStep));
+        let (_sealed, answer) = location.resume(&owner, &session, (secret, 4), 0).await;
+        assert_eq!(answer, Answer::Resumed { received: 0 });
+        // A connection that was dialled before, and arrives late.
+        for attempt in [2, 4] {
+            let (_, answer) = location
+                .resume(&owner, &session, (secret, attempt), 0)
+                .await;
+            assert_eq!(answer, refused(Refusal::BadTicket));
+        }
+        begun.link.close().await;
+        let (_, answer) = location.resume(&owner, &session, (secret, 5), 0).await;
+        assert_eq!(answer, refused(Refusal::SessionGone));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_newer_connection_replaces_the_older() {
+        let mut location = location();
+        let owner = SecretKey::generate();
+        let (mut old, session, secret) = location.start(&owner).await;
+        let begun = location.sessions.recv().await.expect("a session");
+        let (mut new, answer) = location.resume(&owner, &session, (secret, 1), 0).await;
+        assert_eq!(answer, Answer::Resumed { received: 0 });
+        let mut rest = Vec::new();
+        old.transport.read_to_end(&mut rest).await.expect("its end");
+        assert!(rest.is_empty());
+        begun.link.close().await;
+        new.transport.read_to_end(&mut rest).await.expect("its end");
+        let close = new.cipher.open(&rest[2..]).expect("sealed for this one");
+        assert_eq!(close[..], [4]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_forged_message_ends_the_connection_and_not_the_session() {
+        let mut location = location();
+        let owner = SecretKey::generate();
+        let (mut sealed, session, secret) = location.start(&owner).await;
+        let begun = location.sessions.recv().await.expect("a session");
+        let forged = [&[0, 30][..], &[7; 30]].concat();
+        sealed.transport.write_all(&forged).await.expect("it goes");
+        let mut rest = Vec::new();
+        let end = sealed.transport.read_to_end(&mut rest).await;
+        end.expect("its end");
+        let (_sealed, answer) = location.resume(&owner, &session, (secret, 1), 0).await;
+        assert_eq!(answer, Answer::Resumed { received: 0 });
+        assert_eq!(begun.link.owner.shared.closed(), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_breaks_the_protocol_ends_its_session() {
+        let mut location = location();
+        for (record, problem) in [
+            (&[9][..], "a record of unknown kind"),
+            (&[], "an empty record"),
+            (&[0, 1, 2, 3], "a truncated frame"),
+            (
+                &[1, 0, 0, 0, 0, 0, 0, 0, 1],
+                "an acknowledgement of what was not sent",
+            ),
+            // 64 MiB and a byte announced on the control stream.
+            (
+                &[0, 0, 0, 0, 10, 0, 0, 0, 0, 4, 0, 0, 1, 0, 1, 0, 0, 0, 1],
+                "a message that is too long",
+            ),
+        ] {
+            let (mut sealed, ..) = location.start(&SecretKey::generate()).await;
+            let begun = location.sessions.recv().await.expect("a session");
+            let mut message = vec![0; record.len() + 18];
+            sealed.cipher.seal(record, &mut message);
+            sealed.transport.write_all(&message).await.expect("it goes");
+            let reason = begun.link.closed().await;
+            assert_eq!(reason, CloseReason::Protocol(problem));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_older_peer_is_told_the_version() {
+        let location = location();
+        let identity = SecretKey::generate();
+        let transport = location.dial.dial().await.expect("it listens");
+        let mut handshake = Handshake::connecting(transport, &identity, &location.key);
+        let hello = Hello {
+            version: 0,
+            role: Role::Client,
+            token: None,
+        };
+        handshake.send(&hello).await.expect("it goes");
+        let welcome: Welcome = handshake.receive().await.expect("an answer");
+        assert_eq!(welcome.version, VERSION);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_that_has_expired_is_gone() {
+        let mut location = location();
+        let owner = SecretKey::generate();
+        let (sealed, session, secret) = location.start(&owner).await;
+        let begun = location.sessions.recv().await.expect("a session");
+        drop(sealed);
+        assert_eq!(begun.link.closed().await, CloseReason::Expired);
+        let (_, answer) = location.resume(&owner, &session, (secret, 1), 0).await;
+        assert_eq!(answer, Answer::Refused(Refusal::SessionGone));
     }
 }

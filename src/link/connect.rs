@@ -9,7 +9,7 @@ use super::shared::Shared;
 use super::transport::Dial;
 use super::{Incoming, Link, driver};
 use crate::keys::{PublicKey, SecretKey};
-use crate::protocol::handshake::{Answer, Begin, Role, Ticket};
+use crate::protocol::handshake::{Answer, Begin, MAX_TEXT, Role, Ticket};
 use crate::protocol::mux::Side;
 
 /// Who connects to whom.
@@ -36,6 +36,14 @@ pub async fn connect(
     dial: Arc<dyn Dial>,
     options: ConnectOptions,
 ) -> Result<(Link, Incoming), ConnectError> {
+    let texts = [Some(&options.agent), options.token.as_ref()];
+    if texts
+        .into_iter()
+        .flatten()
+        .any(|text| text.len() > MAX_TEXT)
+    {
+        return Err(ConnectError::TooLong);
+    }
     let begin = Begin::New {
         agent: options.agent.clone(),
     };

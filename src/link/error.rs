@@ -82,6 +82,9 @@ pub enum ConnectError {
         /// What the peer speaks.
         theirs: u16,
     },
+    /// The agent's name or the token is longer than 256 bytes. Nothing was sent.
+    #[error("the name of this program and the token may be 256 bytes long each")]
+    TooLong,
     /// The peer refused in words.
     #[error(transparent)]
     Refused(Refusal),

@@ -6,9 +6,9 @@
 //! DIR/HEX.ID.part     an upload beside one that has stalled: removed if it is interrupted
 //! ```
 //!
-//! Any number of processes may use the directory at the same time. What keeps them apart are locks on the files themselves
-//! (`flock`), which the kernel gives up when their holder dies in whatever way: exclusive on a part for whoever
-//! writes it, shared on a layer for whoever needs it, exclusive on a layer for whoever removes it.
+//! Any number of processes may use the directory at the same time. What keeps them apart are locks on the files
+//! themselves (`flock`), which the kernel gives up when their holder dies in whatever way: exclusive on a part for
+//! whoever writes it, shared on a layer for whoever needs it, exclusive on a layer for whoever removes it.
 //!
 //! What a layer is used for, and by whom, is of no concern here.
 
@@ -29,8 +29,8 @@ use crate::lock;
 /// How long an interrupted upload is kept for its client to come back.
 const PART_LIFE: Duration = Duration::from_hours(3 * 24);
 
-/// How long an upload may stand still while others wait for the same layer. A link that is being resumed recovers sooner as a
-/// rule, and if not, the layer is merely sent twice.
+/// How long an upload may stand still while others wait for the same layer. A link that is being resumed recovers
+/// sooner as a rule, and if not, the layer is merely sent twice.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Extension of uploads that are not complete.

@@ -8,8 +8,8 @@
 //! end    = eight zero bytes
 //! ```
 //!
-//! Lengths are little-endian, as everything in zstd is. Each frame stands for itself, so a layer that was interrupted goes
-//! on at any chunk's boundary, and frames are compressed and decompressed independently of one another.
+//! Lengths are little-endian, as everything in zstd is. Each frame stands for itself, so a layer that was interrupted
+//! goes on at any chunk's boundary, and frames are compressed and decompressed independently of one another.
 //!
 //! Both lengths are checked before anything is allocated, and a frame never yields more than it has declared: whoever
 //! sends chunks decides neither how much memory nor how much time they cost.

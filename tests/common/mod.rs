@@ -1,4 +1,11 @@
-//! What the tests of the real binaries share.
+//! What several tests share. Each test binary uses a part of it.
+
+#![allow(dead_code, reason = "each test binary uses a part")]
+
+#[cfg(target_os = "linux")]
+pub(crate) mod docker;
+pub(crate) mod http;
+pub(crate) mod images;
 
 use std::ffi::OsStr;
 use std::io::Write as _;

@@ -120,57 +120,54 @@ impl DockerError {
 
     fn of_connection(error: &bollard::errors::Error, address: String) -> Self {
         let reason = root_cause(error);
-        if let Some(tls) = find_cause::<rustls::Error>(error) {
+        let mut errors = causes(error);
+        if let Some(tls) = errors.find_map(|error| error.downcast_ref::<rustls::Error>()) {
             return Self::Tls {
                 address,
                 reason: tls.to_string(),
             };
         }
-        match find_cause::<io::Error>(error).map(io::Error::kind) {
-            Some(io::ErrorKind::PermissionDenied) => Self::Forbidden { address },
-            Some(io::ErrorKind::TimedOut) => Self::TimedOut { address },
-            Some(
+        for kind in io_kinds(error) {
+            match kind {
+                io::ErrorKind::PermissionDenied => return Self::Forbidden { address },
+                io::ErrorKind::TimedOut => return Self::TimedOut { address },
                 io::ErrorKind::NotFound
                 | io::ErrorKind::ConnectionRefused
                 | io::ErrorKind::HostUnreachable
-                | io::ErrorKind::NetworkUnreachable,
-            ) => Self::NotRunning { address, reason },
-            _ => Self::Answer { address, reason },
+                | io::ErrorKind::NetworkUnreachable => return Self::NotRunning { address, reason },
+                _ => {}
+            }
         }
+        Self::Answer { address, reason }
     }
 }
 
-/// The first error of type `T` in the chain of causes.
+/// The error and its causes, from the outermost to the innermost.
 ///
 /// An `io::Error` that wraps another error hides it from `source`, so it is looked into as well.
-pub(crate) fn find_cause<'a, T: Error + 'static>(
+pub(crate) fn causes<'a>(
     error: &'a (dyn Error + 'static),
-) -> Option<&'a T> {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(found) = error.downcast_ref() {
-            return Some(found);
+) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error: &&'a (dyn Error + 'static)| {
+        let error: &'a (dyn Error + 'static) = *error;
+        let wrapped = error.downcast_ref().and_then(io::Error::get_ref);
+        match wrapped {
+            Some(inner) => Some(inner),
+            None => error.source(),
         }
-        next = cause(error);
-    }
-    None
+    })
+}
+
+/// The kinds of the system's errors among the causes.
+pub(crate) fn io_kinds<'a>(
+    error: &'a (dyn Error + 'static),
+) -> impl Iterator<Item = io::ErrorKind> + 'a {
+    causes(error)
+        .filter_map(|error| error.downcast_ref())
+        .map(io::Error::kind)
 }
 
 /// The text of the innermost cause.
 pub(crate) fn root_cause(error: &(dyn Error + 'static)) -> String {
-    let mut error = error;
-    while let Some(inner) = cause(error) {
-        error = inner;
-    }
-    error.to_string()
-}
-
-fn cause<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
-    match error
-        .downcast_ref::<io::Error>()
-        .and_then(io::Error::get_ref)
-    {
-        Some(inner) => Some(inner),
-        None => error.source(),
-    }
+    causes(error).last().unwrap_or(error).to_string()
 }

@@ -15,7 +15,7 @@ use bollard::models::{ImageConfig as DockerConfig, ImageInspect};
 
 pub use self::endpoint::Settings;
 pub use self::error::DockerError;
-pub(super) use self::error::{find_cause, root_cause};
+pub(super) use self::error::{causes, io_kinds, root_cause};
 use super::manifest::{new_platform, ports};
 use super::platform::check;
 use super::reference::{Reference, image_id, may_be_short_id};

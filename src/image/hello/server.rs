@@ -1,13 +1,15 @@
 //! The web server of `hello`: small, on the standard library alone, and unimpressed by whatever connects.
 //!
 //! One thread per connection, of which there is a limited number; a request has a limited length and a limited time. It
-//! runs as the first process of a container, where signals that are not waited for are ignored, so it waits for them.
+//! runs as the first process of a container, where signals without a handler are ignored, so it handles them.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tokio::runtime::Runtime;
 
 use super::SPAWNED_AT;
 use super::page::{Facts, render};
@@ -35,13 +37,21 @@ const STACK: usize = 128 * 1024;
 
 /// Serves the page on port 80 until a signal asks this process to end.
 ///
-/// To be called by a program that does nothing else: on Unix, the signals `SIGTERM`, `SIGINT` and `SIGHUP` are taken
-/// from the calling thread.
+/// The signals `SIGTERM`, `SIGINT` and `SIGHUP` end it. Connections that are open then end with the process, so the
+/// caller should end it.
 ///
 /// # Errors
 ///
 /// When the port cannot be bound, or no thread can be started.
 pub fn serve() -> io::Result<()> {
+    // On a thread of its own, so that it works on one of an asynchronous runtime too.
+    let server = std::thread::Builder::new().spawn(run)?;
+    server
+        .join()
+        .map_err(|_| io::Error::other("the server's thread failed"))?
+}
+
+fn run() -> io::Result<()> {
     let signals = Signals::take()?;
     let listener = TcpListener::bind(ADDRESS)?;
     let page: Arc<str> = render(&Facts {
@@ -50,7 +60,8 @@ pub fn serve() -> io::Result<()> {
     })
     .into();
     std::thread::Builder::new().spawn(move || accept(&listener, &page))?;
-    signals.wait()
+    signals.wait();
+    Ok(())
 }
 
 /// How long it took from `spawned`, in microseconds since the epoch, to now.
@@ -74,43 +85,54 @@ fn hostname() -> String {
 }
 
 /// The signals that end the server.
+///
+/// For the first process of a container, the kernel drops signals that have no handler. So they get handlers, of the
+/// asynchronous runtime, since installing one by hand is not safe.
 struct Signals {
+    runtime: Runtime,
     #[cfg(unix)]
-    set: nix::sys::signal::SigSet,
+    kinds: [tokio::signal::unix::Signal; 3],
 }
 
 impl Signals {
-    /// Takes the signals for this thread and all that it starts.
-    ///
-    /// They are blocked and then waited for. Without a handler, the kernel drops them for the first process of a
-    /// container, unless they are blocked.
-    #[cfg(unix)]
+    /// Handles the signals from now on.
     fn take() -> io::Result<Self> {
-        use nix::sys::signal::{SigSet, Signal};
-        let set: SigSet = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]
-            .into_iter()
-            .collect();
-        set.thread_block()?;
-        Ok(Self { set })
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .build()?;
+        #[cfg(unix)]
+        let kinds = {
+            use tokio::signal::unix::{SignalKind, signal};
+            let _context = runtime.enter();
+            [
+                signal(SignalKind::terminate())?,
+                signal(SignalKind::interrupt())?,
+                signal(SignalKind::hangup())?,
+            ]
+        };
+        Ok(Self {
+            runtime,
+            #[cfg(unix)]
+            kinds,
+        })
     }
 
     #[cfg(unix)]
-    fn wait(&self) -> io::Result<()> {
-        self.set.wait()?;
-        Ok(())
+    fn wait(mut self) {
+        let [terminate, interrupt, hangup] = &mut self.kinds;
+        self.runtime.block_on(async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+                _ = hangup.recv() => {}
+            }
+        });
     }
 
     #[cfg(not(unix))]
-    #[allow(clippy::unnecessary_wraps, reason = "the same signature as on Unix")]
-    fn take() -> io::Result<Self> {
-        Ok(Self {})
-    }
-
-    #[cfg(not(unix))]
-    fn wait(&self) -> io::Result<()> {
-        loop {
-            std::thread::park();
-        }
+    fn wait(self) {
+        // Without signals to wait for, only the end of the process ends it.
+        self.runtime.block_on(std::future::pending())
     }
 }
 

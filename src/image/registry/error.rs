@@ -4,7 +4,7 @@ use std::io;
 
 use oci_client::errors::{OciDistributionError, OciErrorCode};
 
-use crate::image::docker::{find_cause, root_cause};
+use crate::image::docker::{causes, io_kinds, root_cause};
 use crate::image::platform::WrongPlatform;
 
 /// Why a registry does not give what it is asked for.
@@ -184,21 +184,23 @@ impl RegistryError {
         connecting: bool,
     ) -> Self {
         let reason = root_cause(error);
-        match find_cause::<rustls::Error>(error) {
+        let mut errors = causes(error);
+        match errors.find_map(|error| error.downcast_ref::<rustls::Error>()) {
             Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented) => {
                 return Self::Untrusted { registry, reason };
             }
             Some(_) => return Self::NoTls { registry, reason },
             None => {}
         }
-        let broken = matches!(
-            find_cause::<io::Error>(error).map(io::Error::kind),
-            Some(
+        let broken = io_kinds(error).any(|kind| {
+            matches!(
+                kind,
                 io::ErrorKind::UnexpectedEof
                     | io::ErrorKind::ConnectionReset
+                    | io::ErrorKind::ConnectionAborted
                     | io::ErrorKind::BrokenPipe
             )
-        );
+        });
         if connecting && broken {
             // A server that closes the connection when it sees the start of TLS.
             return Self::NoTls { registry, reason };

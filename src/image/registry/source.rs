@@ -20,7 +20,7 @@ use crate::image::{LayerSink, Source};
 use crate::protocol::messages::MissingLayer;
 
 /// How often a download of a layer is taken up again.
-const MAX_RETRIES: u32 = 5;
+const MAX_RETRIES: u32 = 4;
 
 /// Pause before the first retry; each further one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);

@@ -117,6 +117,8 @@ impl Part {
         // The name must not outlive a crash of the machine that the content does not.
         self.file.sync_all()?;
         fs::rename(&self.path, path)?;
+        // Whoever sees the layer may want it at once, and need not wait for the disk.
+        self.file.unlock()?;
         sync_dir(path)?;
         Ok(())
     }

@@ -90,8 +90,8 @@ impl Store {
     /// Takes the chunks of `layer` from `from`, which begin at `offset` in its tar, and returns when the layer is
     /// here, verified and safe on the disk.
     ///
-    /// If somebody else is uploading the same layer, it waits for them and takes nothing from `from` meanwhile. When the
-    /// future is dropped, what has come so far is kept.
+    /// If somebody else is uploading the same layer, it waits for them and takes nothing from `from` meanwhile. When
+    /// the future is dropped, what has come so far is kept.
     ///
     /// # Errors
     ///

@@ -83,20 +83,21 @@ impl Shim {
             .await
             .map_err(|_| gone())?
             .step("start the process that makes containers")?;
-        match next(&socket).await {
-            Ok(Some((Report::Here, descriptors))) => {
-                for pidfd in descriptors {
-                    // The thread listens until it gets one.
-                    let _ = found.send(pidfd);
+        // The first comes from one stage, the second from the other, so in either order.
+        let (mut here, mut ready) = (false, false);
+        while !(here && ready) {
+            match next(&socket).await {
+                Ok(Some((Report::Here, descriptors))) => {
+                    here = true;
+                    for pidfd in descriptors {
+                        // The thread listens until it gets one.
+                        let _ = found.send(pidfd);
+                    }
                 }
+                Ok(Some((Report::Ready, _))) => ready = true,
+                Ok(Some((Report::Failed { problem, .. }, _))) => return Err(problem),
+                _ => return Err(gone()),
             }
-            Ok(Some((Report::Failed { problem, .. }, _))) => return Err(problem),
-            _ => return Err(gone()),
-        }
-        match next(&socket).await {
-            Ok(Some((Report::Ready, _))) => {}
-            Ok(Some((Report::Failed { problem, .. }, _))) => return Err(problem),
-            _ => return Err(gone()),
         }
 
         let table = Arc::new(Mutex::new(Table::default()));

@@ -110,6 +110,9 @@ struct MountAttributes {
 }
 
 const MOUNT_ATTR_RDONLY: u64 = 1;
+const MOUNT_ATTR_NOSUID: u64 = 2;
+const MOUNT_ATTR_NODEV: u64 = 4;
+const MOUNT_ATTR_NOEXEC: u64 = 8;
 const MOUNT_ATTR_IDMAP: u64 = 0x0010_0000;
 
 /// Shifts the owners that a detached mount shows by the mapping of `user_namespace`.
@@ -121,6 +124,12 @@ pub(super) fn shift_owners(mount: &OwnedFd, user_namespace: &OwnedFd) -> io::Res
 /// Makes a detached mount read-only.
 pub(super) fn make_read_only(mount: &OwnedFd) -> io::Result<()> {
     set_attributes(mount, MOUNT_ATTR_RDONLY, 0)
+}
+
+/// Makes a detached mount one without programs, set-id bits and devices.
+pub(super) fn make_plain(mount: &OwnedFd) -> io::Result<()> {
+    let plain = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+    set_attributes(mount, plain, 0)
 }
 
 fn set_attributes(mount: &OwnedFd, set: u64, user_namespace: u64) -> io::Result<()> {
@@ -146,17 +155,26 @@ fn set_attributes(mount: &OwnedFd, set: u64, user_namespace: u64) -> io::Result<
 
 /// Attaches a detached mount at `target`.
 pub(super) fn attach_mount(mount: &OwnedFd, target: &Path) -> io::Result<()> {
+    move_mount(mount, libc::AT_FDCWD, &c_path(target)?, 0)
+}
+
+/// Attaches a detached mount over what `target` is open on.
+pub(super) fn attach_mount_over(mount: &OwnedFd, target: &OwnedFd) -> io::Result<()> {
+    const MOVE_MOUNT_T_EMPTY_PATH: libc::c_uint = 0x40;
+    move_mount(mount, target.as_raw_fd(), c"", MOVE_MOUNT_T_EMPTY_PATH)
+}
+
+fn move_mount(mount: &OwnedFd, place: RawFd, path: &CStr, flags: libc::c_uint) -> io::Result<()> {
     const MOVE_MOUNT_F_EMPTY_PATH: libc::c_uint = 4;
-    let target = c_path(target)?;
     // SAFETY: both paths are live C strings.
     check(unsafe {
         libc::syscall(
             libc::SYS_move_mount,
             mount.as_raw_fd(),
             c"".as_ptr(),
-            libc::AT_FDCWD,
-            target.as_ptr(),
-            MOVE_MOUNT_F_EMPTY_PATH,
+            place,
+            path.as_ptr(),
+            MOVE_MOUNT_F_EMPTY_PATH | flags,
         )
     })?;
     Ok(())

@@ -5,12 +5,15 @@
 //! ```
 //!
 //! The layer is hostile until proven otherwise. Whatever its names and links say, nothing outside the root is read or
-//! written: `name` cleans them, `tree` has the kernel resolve what is left, and the last part of a name is never followed.
-//! What Docker would unpack is unpacked as Docker would, what it would refuse is refused, with the entry's name.
+//! written: `name` cleans them, `tree` has the kernel resolve what is left, and the last part of a name is never
+//! followed. What Docker would unpack is unpacked as Docker would, what it would refuse is refused, with the entry's
+//! name.
 //!
 //! This runs on a blocking thread and knows nothing of digests, stores and engines.
 
+mod attributes;
 pub mod entries;
+mod fault;
 pub mod name;
 pub mod pax;
 pub mod remove;
@@ -23,10 +26,12 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::rc::Rc;
 
-use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid};
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use self::entries::{Entries, Entry, Kind, Malformed, ReadError};
+use self::attributes::Attributes;
+use self::entries::{Entries, Entry, Kind, ReadError};
+use self::fault::{Done, Fault, shown};
 use self::name::{Name, Role};
 use self::sparse::Map;
 use self::tree::Tree;
@@ -39,9 +44,6 @@ const MAX_UNFINISHED: usize = 128 << 20;
 
 /// Highest numbers of devices that the kernel has.
 const MAX_DEVICE: (u32, u32) = ((1 << 12) - 1, (1 << 20) - 1);
-
-/// Longest part of a hostile name that is shown, in characters.
-const SHOWN: usize = 200;
 
 /// Why a layer cannot be unpacked.
 #[derive(Debug, thiserror::Error)]
@@ -66,8 +68,8 @@ pub enum UnpackError {
     },
 }
 
-/// Unpacks the tar that `input` yields into the directory `root`, which is empty and private to the caller. What follows
-/// the tar's end is left in `input`.
+/// Unpacks the tar that `input` yields into the directory `root`, which is empty and private to the caller. What
+/// follows the tar's end is left in `input`.
 ///
 /// # Errors
 ///
@@ -110,173 +112,11 @@ fn after(last: &[u8], error: ReadError) -> UnpackError {
     }
 }
 
-/// A name that can be printed, whatever is in it.
-fn shown(name: &[u8]) -> String {
-    let name = String::from_utf8_lossy(name);
-    name.chars()
-        .take(SHOWN)
-        .flat_map(char::escape_debug)
-        .collect()
-}
-
-/// What went wrong with one entry.
-#[derive(Debug)]
-enum Fault {
-    Bad(String),
-    Input(io::Error),
-    System(Errno),
-}
-
-type Done<T = ()> = Result<T, Fault>;
-
-impl From<Errno> for Fault {
-    fn from(errno: Errno) -> Self {
-        Self::System(errno)
-    }
-}
-
-impl From<Malformed> for Fault {
-    fn from(reason: Malformed) -> Self {
-        Self::Bad(reason.to_string())
-    }
-}
-
-impl From<ReadError> for Fault {
-    fn from(error: ReadError) -> Self {
-        match error {
-            ReadError::Malformed(reason) => reason.into(),
-            ReadError::Io(error) => Self::Input(error),
-        }
-    }
-}
-
-impl Fault {
-    fn bad(reason: &str) -> Self {
-        Self::Bad(reason.to_owned())
-    }
-
-    /// The error for the entry called `name`.
-    fn at(self, name: &[u8]) -> UnpackError {
-        let name = shown(name);
-        let bad = |reason: &str| UnpackError::Bad(format!("`{name}`: {reason}"));
-        match self {
-            Self::Bad(reason) => bad(&reason),
-            Self::Input(error) => UnpackError::Input(error),
-            Self::System(Errno::NOSPC | Errno::DQUOT) => UnpackError::DiskFull,
-            // What a layer can provoke.
-            Self::System(Errno::NAMETOOLONG) => bad("its name, or what it links to, is too long"),
-            Self::System(Errno::LOOP) => bad("its directory is a circle of symbolic links"),
-            Self::System(Errno::NOTDIR) => bad("it is in something that is not a directory"),
-            Self::System(Errno::FBIG) => bad("it is larger than the file system allows"),
-            Self::System(Errno::MLINK) => bad("it has more names than the file system allows"),
-            Self::System(Errno::NOSYS) => UnpackError::System {
-                step: "resolve a path safely: the system call openat2 is missing (it came with Linux 5.6)".to_owned(),
-                source: Errno::NOSYS.into(),
-            },
-            Self::System(errno) => UnpackError::System {
-                step: format!("unpack `{name}`"),
-                source: errno.into(),
-            },
-        }
-    }
-}
-
-/// A directory whose attributes are set when everything in it is in place: its time would change, and what is made in it
-/// would inherit its access list.
+/// A directory whose attributes are set when everything in it is in place: its time would change, and what is made in
+/// it would inherit its access list.
 struct Unfinished {
     name: Name,
     attributes: Attributes,
-}
-
-/// What an entry says of a file beside its content.
-struct Attributes {
-    mode: Mode,
-    uid: Uid,
-    gid: Gid,
-    times: Timestamps,
-    xattrs: Vec<(Vec<u8>, Vec<u8>)>,
-}
-
-impl Attributes {
-    fn of(entry: &Entry) -> Self {
-        let time = Timespec {
-            tv_sec: entry.mtime.seconds,
-            tv_nsec: entry.mtime.nanoseconds.into(),
-        };
-        Self {
-            mode: Mode::from_raw_mode(entry.mode),
-            uid: Uid::from_raw(entry.uid),
-            gid: Gid::from_raw(entry.gid),
-            times: Timestamps {
-                last_access: time,
-                last_modification: time,
-            },
-            xattrs: entry.xattrs.clone(),
-        }
-    }
-
-    /// Sets them. The order matters: a new owner costs a file its set-id bits and its capabilities.
-    fn set(&self, file: &OwnedFd) -> Done {
-        fs::fchown(file, Some(self.uid), Some(self.gid))?;
-        fs::fchmod(file, self.mode)?;
-        for (name, value) in self.xattrs.iter().filter(|(name, _)| is_kept(name)) {
-            set_xattr(file, name, value)?;
-        }
-        fs::futimens(file, &self.times)?;
-        Ok(())
-    }
-
-    /// Sets them on something that cannot be opened without effects.
-    fn set_at(&self, dir: &OwnedFd, name: &[u8], is_link: bool) -> Done {
-        fs::chownat(
-            dir,
-            name,
-            Some(self.uid),
-            Some(self.gid),
-            AtFlags::SYMLINK_NOFOLLOW,
-        )?;
-        if !is_link {
-            fs::chmodat(dir, name, self.mode, AtFlags::empty())?;
-        }
-        fs::utimensat(dir, name, &self.times, AtFlags::SYMLINK_NOFOLLOW)?;
-        Ok(())
-    }
-
-    fn memory(&self) -> usize {
-        let xattrs = self.xattrs.iter();
-        xattrs.map(|(name, value)| name.len() + value.len()).sum()
-    }
-}
-
-/// Whether an image may set the attribute. Those of overlayfs would let it forge what is not in it, and those of security
-/// modules are this machine's own business.
-fn is_kept(name: &[u8]) -> bool {
-    match name {
-        b"security.capability" | b"system.posix_acl_access" | b"system.posix_acl_default" => true,
-        _ => name.starts_with(b"user.") && !name.starts_with(b"user.overlay."),
-    }
-}
-
-fn set_xattr(file: &OwnedFd, name: &[u8], value: &[u8]) -> Done {
-    match fs::fsetxattr(file, name, value, fs::XattrFlags::empty()) {
-        Ok(()) => Ok(()),
-        Err(Errno::OPNOTSUPP) => {
-            tracing::debug!(
-                name = shown(name),
-                "the file system has no such extended attributes"
-            );
-            Ok(())
-        }
-        // Some file systems have little room for them, however empty the disk is.
-        Err(Errno::NOSPC) if fs::fstatvfs(file)?.f_bavail > 0 => {
-            Err(Fault::bad("its extended attributes are too long"))
-        }
-        Err(Errno::TOOBIG | Errno::RANGE | Errno::INVAL) => Err(Fault::Bad(format!(
-            "its extended attribute `{}` is not one",
-            shown(name)
-        ))),
-        Err(errno) => Err(errno.into()),
-    }
 }
 
 struct Unpacker {
@@ -443,7 +283,8 @@ impl Unpacker {
         self.place(dir, name, || fs::mknodat(dir, name, kind, mode, device))
     }
 
-    /// Hides what lower layers have under `name`. What this layer has there stays, whichever comes first in the archive.
+    /// Hides what lower layers have under `name`. What this layer has there stays, whichever comes first in the
+    /// archive.
     fn whiteout(&mut self, name: &Name) -> Done {
         let (parent, last) = name
             .split()

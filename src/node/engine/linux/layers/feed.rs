@@ -1,6 +1,7 @@
 //! From an asynchronous reader to the thread that unpacks, and past a third one that hashes.
 //!
-//! Blocks go through bounded queues: the slowest of reading, hashing and unpacking sets the pace, and memory is constant.
+//! Blocks go through bounded queues: the slowest of reading, hashing and unpacking sets the pace, and memory is
+//! constant.
 
 use std::io::{self, BufRead, Read};
 use std::sync::mpsc as sync;

@@ -1,9 +1,10 @@
 //! Whether a layer has reached the disk.
 //!
-//! Waiting for the disk after unpacking would take longer than unpacking, and a user would wait with it. So a new layer carries a
-//! mark with the name of the machine's current boot, and is used at once. While that boot lasts, what the page cache holds is as good as the disk. At the first
-//! start that comes late enough, the file system is synchronised in the background and the mark is removed. A mark of another boot
-//! means that the machine went down before that: the layer may have holes, and is unpacked again.
+//! Waiting for the disk after unpacking would take longer than unpacking, and a user would wait with it. So a new
+//! layer carries a mark with the name of the machine's current boot, and is used at once. While that boot lasts, what
+//! the page cache holds is as good as the disk. At the first start that comes late enough, the file system is
+//! synchronised in the background and the mark is removed. A mark of another boot means that the machine went down
+//! before that: the layer may have holes, and is unpacked again.
 
 use std::fs::{self, File};
 use std::io;

@@ -21,6 +21,8 @@ use super::super::control::{self, Create, Problem, Report, Step, Streams};
 use super::super::sys;
 use super::config::config;
 use super::launch::Launch;
+use super::mounts::mount_rest;
+use super::privileges::limit_capabilities;
 use super::root::{self, BUNDLE};
 use super::seccomp::Filter;
 use super::view::View;
@@ -100,6 +102,9 @@ impl Executor for FirstProcess {
             ExecutorValidationError::ArgValidationError(problem.to_string())
         };
         nix::unistd::close(self.0.control).map_err(|errno| problem(&errno))?;
+        mount_rest()
+            .and_then(|()| limit_capabilities())
+            .map_err(|error| problem(&error))?;
         let launch = self.0.launch.lock().map_err(|error| problem(&error))?;
         let terminal = launch
             .as_ref()

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use super::super::control::{self, Exec, Problem, Report, Step, Streams};
 use super::super::sys::{self, Forked};
 use super::launch::Launch;
-use super::privileges::hide;
+use super::privileges::{become_root, hide};
 use super::seccomp::Filter;
 use super::view::View;
 
@@ -39,6 +39,7 @@ pub(super) fn exec(
     keep.extend([control.as_raw_fd(), container.as_raw_fd()]);
     sys::close_all_but(&keep).step("close descriptors")?;
     sys::join_namespaces(container.as_fd(), NAMESPACES).step("enter the container")?;
+    become_root()?;
     let hostname = nix::unistd::gethostname()
         .step("read the host name")?
         .to_string_lossy()

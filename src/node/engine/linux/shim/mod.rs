@@ -21,6 +21,7 @@ mod config;
 mod create;
 mod exec;
 mod launch;
+mod mounts;
 mod privileges;
 mod root;
 mod seccomp;

@@ -42,6 +42,29 @@ const SET: u32 = {
 ///
 /// The caller is root of the container's user namespace, with at least the default capabilities in it.
 pub(super) fn become_user(user: &User) -> Result<(), Problem> {
+    limit_capabilities()?;
+    let groups: Vec<_> = user.groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
+    let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
+    setgroups(&groups).step("set the supplementary groups")?;
+    setresgid(gid, gid, gid).step("set the group")?;
+    setresuid(uid, uid, uid).step("set the user")?;
+    set_capabilities(if user.uid == 0 { SET } else { 0 }).step("set the capabilities")?;
+    prctl(libc::PR_SET_NO_NEW_PRIVS, 1).step("refuse new privileges")?;
+    hide().step("hide the memory")
+}
+
+/// Becomes root of the user namespace that has just been joined. Until then the process is root of the machine's, whom the
+/// container knows nothing of, and so would be what it makes.
+pub(super) fn become_root() -> Result<(), Problem> {
+    let (uid, gid) = (Uid::from_raw(0), Gid::from_raw(0));
+    setgroups(&[]).step("leave the supplementary groups")?;
+    setresgid(gid, gid, gid).step("become root of the container")?;
+    setresuid(uid, uid, uid).step("become root of the container")?;
+    hide().step("hide the memory")
+}
+
+/// Gives up all but the default capabilities. The caller stays root of the container's user namespace.
+pub(super) fn limit_capabilities() -> Result<(), Problem> {
     for capability in 0..64u8 {
         if capability < 32 && SET & (1 << capability) != 0 {
             continue;
@@ -58,15 +81,7 @@ pub(super) fn become_user(user: &User) -> Result<(), Problem> {
         libc::PR_CAP_AMBIENT_CLEAR_ALL.cast_unsigned().into(),
     )
     .step("give up ambient capabilities")?;
-
-    let groups: Vec<_> = user.groups.iter().map(|gid| Gid::from_raw(*gid)).collect();
-    let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
-    setgroups(&groups).step("set the supplementary groups")?;
-    setresgid(gid, gid, gid).step("set the group")?;
-    setresuid(uid, uid, uid).step("set the user")?;
-    set_capabilities(if user.uid == 0 { SET } else { 0 }).step("set the capabilities")?;
-    prctl(libc::PR_SET_NO_NEW_PRIVS, 1).step("refuse new privileges")?;
-    hide().step("hide the memory")
+    set_capabilities(SET).step("give up capabilities")
 }
 
 /// Keeps other processes, those of the container above all, from our memory and descriptors until we execute something.
@@ -109,11 +124,20 @@ fn set_capabilities(set: u32) -> io::Result<()> {
 
 /// Lets all signals through, with their default effect.
 pub(super) fn reset_signals() -> nix::Result<()> {
-    // SAFETY: an all-zero action is the default action with no flags.
-    let action: libc::sigaction = unsafe { std::mem::zeroed() };
+    // `struct sigaction` of the kernel, whose zeroes mean the default action. Not through the C library, which keeps two
+    // signals to itself, and would leave them ignored if they were by whoever started us.
+    let action = [0u64; 4];
     for signal in 1..=64 {
-        // SAFETY: the action is valid. Numbers that cannot be changed are refused, which is as good.
-        unsafe { libc::sigaction(signal, &raw const action, std::ptr::null_mut()) };
+        // SAFETY: the action lives through the call. Numbers that cannot be changed are refused, which is as good.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                action.as_ptr(),
+                std::ptr::null_mut::<libc::c_void>(),
+                size_of::<u64>(),
+            );
+        }
     }
     nix::sys::signal::sigprocmask(
         nix::sys::signal::SigmaskHow::SIG_SETMASK,

@@ -14,7 +14,7 @@ use std::path::{Component, Path, PathBuf};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use super::super::control::{Create, Problem, Step, steps};
-use super::super::sys::{self, Forked};
+use super::super::sys::{self, Forked, OpenHow};
 use super::beneath;
 use super::user::IDS;
 use super::view;
@@ -59,7 +59,23 @@ pub(super) fn mount_root(create: &Create) -> Result<(), Problem> {
     umount2(ROOT, MntFlags::empty()).step("unmount the files of the container")?;
 
     let lower = format!("{}:{lower}", files.display());
-    mount_overlay(&lower, &make("upper", first_id)?, &make("work", None)?)
+    mount_overlay(&lower, &make("upper", first_id)?, &make("work", None)?)?;
+    mount_hosts(&directory)
+}
+
+/// Mounts the engine's `hosts` file over the container's. It is written when the container has its address, which is later.
+fn mount_hosts(directory: &Path) -> Result<(), Problem> {
+    let mount = || {
+        let how = OpenHow {
+            flags: libc::O_PATH | libc::O_NOFOLLOW,
+            ..OpenHow::default()
+        };
+        let place = sys::open_beneath(fs::File::open(ROOT)?, "etc/hosts", how)?;
+        let hosts = sys::clone_mount(&directory.join("hosts"))?;
+        sys::make_plain(&hosts)?;
+        sys::attach_mount_over(&hosts, &place)
+    };
+    mount().step("mount /etc/hosts of the container")
 }
 
 /// Mounts the layers, and returns their names as the overlay's mount option has them, the highest first.

@@ -1,12 +1,12 @@
 //! Names of entries: where in the layer they are, and what the ones that begin with `.wh.` mean.
 //!
-//! Names are cleaned by their text alone, as Docker does: `./a//b/` and `/a/x/../b` are `a/b`. What is left has neither a
-//! `..` nor a leading slash, and yet may lead through symbolic links; `tree` sees to those.
+//! Names are cleaned by their text alone, as Docker does: `./a//b/` and `/a/x/../b` are `a/b`. What is left has
+//! neither a `..` nor a leading slash, and yet may lead through symbolic links; `tree` sees to those.
 
 use super::entries::Malformed;
 
 /// Longest name, in bytes: what the kernel takes as a path, with its final NUL.
-const MAX_NAME: usize = 4095;
+pub const MAX_NAME: usize = 4095;
 
 /// Longest part of a name between slashes, in bytes.
 const MAX_PART: usize = 255;

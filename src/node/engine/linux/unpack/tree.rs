@@ -1,8 +1,9 @@
 //! The directories of a layer that is being unpacked, all of them reached beneath its root.
 //!
-//! Docker unpacks inside a changed root: a symbolic link of the layer in the middle of a name is followed, and where it leads out of
-//! the layer it leads to the layer's root. Here the kernel does the same with `openat2` and `RESOLVE_IN_ROOT`, for
-//! directories only; the last part of a name is always used with a directory's descriptor and never followed.
+//! Docker unpacks inside a changed root: a symbolic link of the layer in the middle of a name is followed, and where
+//! it leads out of the layer it leads to the layer's root. Here the kernel does the same with `openat2` and
+//! `RESOLVE_IN_ROOT`, for directories only; the last part of a name is always used with a directory's descriptor and
+//! never followed.
 //!
 //! The directory belongs to this process alone while it is unpacked, so nothing is exchanged between two looks at it.
 
@@ -13,6 +14,7 @@ use std::rc::Rc;
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::{Errno, Result};
 
+use super::name::MAX_NAME;
 use super::remove;
 
 /// Directories that are kept open. Archives go through a tree depth first, so a few are enough.
@@ -107,6 +109,9 @@ impl Tree {
     /// Makes the directory at `path` and those it is in, and what symbolic links on the way lead to.
     fn make_missing(&mut self, mut path: Vec<u8>) -> Result<OwnedFd> {
         for _ in 0..=MAX_LINKS {
+            if path.len() > MAX_NAME {
+                return Err(Errno::NAMETOOLONG);
+            }
             match self.make_along(&path)? {
                 Made::Directory(dir) => return Ok(dir),
                 Made::Through(next) => path = next,
@@ -117,21 +122,7 @@ impl Tree {
 
     /// Makes what is missing along `path`, up to the first symbolic link that leads to nothing.
     fn make_along(&mut self, path: &[u8]) -> Result<Made> {
-        // From the end: each look that fails is a directory that is made, and found the next time.
-        let mut end = path.len();
-        let mut dir = loop {
-            end = path[..end]
-                .iter()
-                .rposition(|byte| *byte == b'/')
-                .unwrap_or(0);
-            if path[..end].iter().all(|byte| *byte == b'/') {
-                break self.root.try_clone().map_err(|_| Errno::MFILE)?;
-            }
-            match self.resolve(&path[..end]) {
-                Err(Errno::NOENT | Errno::NOTDIR) => {}
-                found => break found?,
-            }
-        };
+        let (mut dir, mut end) = self.deepest(path)?;
         while end < path.len() {
             let start = end + path[end..].iter().take_while(|byte| **byte == b'/').count();
             let length = path[start..].iter().position(|byte| *byte == b'/');
@@ -161,7 +152,33 @@ impl Tree {
         Ok(Made::Directory(dir))
     }
 
-    /// Makes the directory `part` in `dir` unless it is there. Where there is a symbolic link, it says what it leads to.
+    /// The deepest directory along `path` that is there, and how much of the path leads to it.
+    ///
+    /// Where a part of the path leads to a directory, all shorter ones do, so halving finds it: a hostile layer would
+    /// make looking at each of them take minutes.
+    fn deepest(&self, path: &[u8]) -> Result<(OwnedFd, usize)> {
+        let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+        let ends: Vec<usize> = slashes.map(|(place, _)| place).collect();
+        let root = fs::openat(&*self.root, ".", DIRECTORY, Mode::empty())?;
+        let mut deepest = (root, 0);
+        let (mut found, mut missing) = (0, ends.len());
+        while found < missing {
+            let middle = usize::midpoint(found, missing);
+            let end = ends[middle];
+            match self.resolve(if end == 0 { b"/" } else { &path[..end] }) {
+                Ok(dir) => {
+                    deepest = (dir, end);
+                    found = middle + 1;
+                }
+                Err(Errno::NOENT | Errno::NOTDIR) => missing = middle,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(deepest)
+    }
+
+    /// Makes the directory `part` in `dir` unless it is there. Where there is a symbolic link, it says what it leads
+    /// to.
     fn make_part(&mut self, dir: &OwnedFd, part: &[u8]) -> Result<Option<Vec<u8>>> {
         match make(dir, part, IMPLIED) {
             Err(Errno::EXIST) => {}
