@@ -139,11 +139,10 @@ impl fmt::Display for Section {
                 .filter(|_| index > 0 && !line.further && median != 0.0)
                 .map(|first| first.median() / median);
             let aim = match (line.bar, ratio) {
-                (None, _) => String::new(),
                 (Some(bar), Some(ratio)) => bar.show(ratio, three_digits),
                 (Some(bar), None) if index == 0 || line.further => bar.show(median, show),
-                // There is nothing to compare it with.
-                (Some(_), None) => String::new(),
+                // Nothing is aimed at, or there is nothing to compare it with.
+                _ => String::new(),
             };
             let (runs, median) = (sample.runs(), show(median));
             let ratio = ratio.map(three_digits).unwrap_or_default();

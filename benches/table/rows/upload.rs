@@ -166,8 +166,8 @@ fn first_byte(mut command: Command, began: Instant) -> Result<Duration> {
     let output = child.wait_with_output()?;
     ensure!(
         output.status.success() && matches!(read, Some(Ok(1))),
-        "{:?}: {}",
-        command.get_program(),
+        "{}: {}",
+        command.get_program().display(),
         String::from_utf8_lossy(&output.stderr).trim()
     );
     Ok(took)
