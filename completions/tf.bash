@@ -117,7 +117,7 @@ _tf_images() {
     case ${COMP_WORDS[0]} in
         */*) program=${COMP_WORDS[0]%/*}/tf ;;
     esac
-    "$program" __complete images "$1" 2>/dev/null
+    "$program" __complete images -- "$1" 2>/dev/null
 }
 
 _tf_add() {

@@ -65,7 +65,7 @@ _tfcache_images() {
     case ${COMP_WORDS[0]} in
         */*) program=${COMP_WORDS[0]%/*}/tf ;;
     esac
-    "$program" __complete images "$1" 2>/dev/null
+    "$program" __complete images -- "$1" 2>/dev/null
 }
 
 _tfcache_add() {

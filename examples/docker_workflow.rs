@@ -4,6 +4,8 @@
 //! docker build . && sudo cargo run --example docker_workflow
 //! ```
 
+#![allow(clippy::print_stderr, reason = "an example talks to who runs it")]
+
 use tfnz::config::Config;
 use tfnz::sdk::{Location, last_image};
 

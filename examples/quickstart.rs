@@ -4,6 +4,8 @@
 //! sudo cargo run --example quickstart -- hello
 //! ```
 
+#![allow(clippy::print_stderr, reason = "an example talks to who runs it")]
+
 use tfnz::config::Config;
 use tfnz::sdk::Location;
 

@@ -20,6 +20,8 @@ use crate::link::{ConnectOptions, MemoryDial, TcpDial, connect, memory};
 use crate::location::{Options, Principal, Server};
 use crate::node::Agent;
 use crate::node::engine::Engine;
+#[cfg(target_os = "linux")]
+use crate::node::engine::{EngineError, linux::LinuxEngine};
 use crate::protocol::handshake::Role;
 use crate::sdk::{Dialler, Error, Host};
 
@@ -62,26 +64,32 @@ pub async fn dialler_for(config: &Config, purpose: Purpose) -> Result<Dialler, E
         Some(name) => Some(keyring.complete(name)?),
         None => keyring.default_name()?,
     };
-    match name {
-        Some(name) => Ok(remote(keyring.account(&name)?, config.address.as_deref())),
-        None => start(&config.state, engine(config)?, purpose).await,
+    if let Some(name) = name {
+        Ok(remote(keyring.account(&name)?, config))
+    } else {
+        let dialler = start(&config.state, engine(config, purpose)?, purpose).await?;
+        Ok(Dialler {
+            cache: Some(config.cache.clone()),
+            ..dialler
+        })
     }
 }
 
 /// The way to the location of an account, at its own address or another.
-fn remote(account: Account, address: Option<&str>) -> Dialler {
+fn remote(account: Account, config: &Config) -> Dialler {
     let Account {
         name,
         address: own,
         secret,
         location,
     } = account;
-    let address = address.map_or(own, with_port);
+    let address = config.address.as_deref().map_or(own, with_port);
     Dialler {
         name,
         dial: Arc::new(TcpDial::new(address)),
         identity: secret,
         location,
+        cache: Some(config.cache.clone()),
         host: None,
     }
 }
@@ -97,14 +105,17 @@ fn with_port(address: &str) -> String {
 }
 
 #[cfg(target_os = "linux")]
-fn engine(config: &Config) -> Result<Option<Arc<dyn Engine>>, Error> {
-    let engine = crate::node::engine::linux::LinuxEngine::open(&config.state);
-    let engine = engine.map_err(|error| Error::Embedded(std::io::Error::other(error)))?;
-    Ok(Some(Arc::new(engine)))
+fn engine(config: &Config, purpose: Purpose) -> Result<Option<Arc<dyn Engine>>, Error> {
+    match LinuxEngine::open(&config.state) {
+        Ok(engine) => Ok(Some(Arc::new(engine))),
+        // Whoever may not run containers may still look at images.
+        Err(EngineError::Privilege(_)) if purpose == Purpose::Manage => Ok(None),
+        Err(error) => Err(Error::Embedded(std::io::Error::other(error))),
+    }
 }
 
 #[cfg(not(target_os = "linux"))]
-fn engine(_config: &Config) -> Result<Option<Arc<dyn Engine>>, Error> {
+fn engine(_config: &Config, _purpose: Purpose) -> Result<Option<Arc<dyn Engine>>, Error> {
     Ok(None)
 }
 
@@ -166,6 +177,7 @@ pub async fn start(
         dial: Arc::<MemoryDial>::new(dial),
         identity: client_key,
         location,
+        cache: None,
         host: Some(Box::new(Embedded {
             shutdown,
             server,

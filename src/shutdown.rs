@@ -46,6 +46,7 @@ impl Shutdown {
     }
 
     /// Asks everybody to leave. Returns whether this was the first time.
+    #[must_use = "somebody who asks twice does not want to wait"]
     pub fn request(&self, cause: Signal) -> bool {
         let first = self.cause.set(cause).is_ok();
         self.token.cancel();
@@ -182,5 +183,24 @@ mod tests {
         assert!(!other.request(Signal::Interrupt));
         assert_eq!(other.requested().await, Signal::Terminate);
         assert_eq!(shutdown.requested().await, Signal::Terminate);
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn the_second_signal_does_not_wait() {
+        use nix::sys::signal::{Signal as Number, kill};
+        use nix::unistd::getpid;
+
+        let shutdown = Shutdown::new();
+        let (left, mut leaving) = tokio::sync::mpsc::unbounded_channel();
+        let _watch = watch(shutdown.clone(), move |signal| {
+            left.send(signal).expect("the test still runs");
+        })
+        .expect("signals can be watched");
+        kill(getpid(), Number::SIGTERM).expect("it is this process");
+        assert_eq!(shutdown.requested().await, Signal::Terminate);
+        assert!(leaving.try_recv().is_err());
+        kill(getpid(), Number::SIGINT).expect("it is this process");
+        assert_eq!(leaving.recv().await, Some(Signal::Interrupt));
     }
 }

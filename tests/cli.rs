@@ -4,7 +4,7 @@ use std::fs;
 use std::net::TcpListener;
 use std::process::Stdio;
 
-use crate::common::{Program, tf, tfcache};
+use crate::common::{PATIENCE, Program, eventually, tf, tfcache};
 
 #[test]
 fn without_arguments_there_is_help() {
@@ -83,7 +83,7 @@ fn wrong_arguments_of_run_are_125_as_1_and_2_are_the_programs() {
             &["-p", "80", "x"],
             "hint: for a free local port, use -p 0:80",
         ),
-        (&["-p", "-1:80", "x"], "expected [ADDR:]LOCAL:REMOTE"),
+        (&["--publish=-1:80", "x"], "expected [ADDR:]LOCAL:REMOTE"),
         (&["-p", "1:2", "-p", "1:3", "x"], "-p LOCAL:3"),
         (&["-e", "=1", "x"], "expected VAR=value"),
         (&["-e", "A=1", "-e", "A=2", "x"], "given twice"),
@@ -146,7 +146,7 @@ fn quiet_is_silent_but_for_errors() {
 fn completions_are_offered_without_a_daemon() {
     let done = tf().args(["__complete", "images", "he"]).run();
     assert_eq!(done.code(0).no_stderr().stdout, "hello\n");
-    let done = tf().args(["__complete", "images", "--"]).run();
+    let done = tf().args(["__complete", "images", "--", "--"]).run();
     assert_eq!(done.code(0).no_stderr().stdout, "");
 }
 
@@ -214,6 +214,9 @@ fn without_a_daemon_there_is_no_last_image() {
 /// A registry that takes connections and never says a word.
 fn silent_registry() -> (TcpListener, String) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener
+        .set_nonblocking(true)
+        .expect("a listener can be asked without waiting");
     let port = listener.local_addr().expect("it is bound").port();
     (listener, format!("127.0.0.1:{port}/image"))
 }
@@ -229,14 +232,14 @@ fn a_signal_ends_it_by_that_signal() {
         let (registry, image) = silent_registry();
         let mut running = tf().args(["describe", &image]).spawn();
         // It has begun to work when it connects.
-        let _connection = registry.accept().expect("a connection");
+        let _connection = eventually(PATIENCE, || registry.accept().ok());
         running.signal(signal);
         let status = running.ended();
         assert_eq!(status.signal(), Some(signal as i32), "{status:?}");
     }
 }
 
-#[cfg(unix)]
+#[cfg(target_os = "linux")]
 #[test]
 fn a_hang_up_is_ignored_under_nohup() {
     use std::os::unix::process::ExitStatusExt as _;
@@ -247,13 +250,20 @@ fn a_hang_up_is_ignored_under_nohup() {
     let mut program = Program::new("nohup").args([env!("CARGO_BIN_EXE_tf"), "describe", &image]);
     program.command().stdin(Stdio::null()).stdout(Stdio::null());
     let mut running = program.spawn();
-    let _connection = registry.accept().expect("a connection");
+    let _connection = eventually(PATIENCE, || registry.accept().ok());
+    let status = format!("/proc/{}/status", running.child().id());
+    let status = fs::read_to_string(status).expect("it runs");
+    let ignored = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .expect("Linux says which signals are ignored");
+    // Bit 0 is signal 1.
+    assert_eq!(ignored & 1, 1, "{status}");
     running.signal(Signal::SIGHUP);
-    // The kernel delivers signals to a process in order of their numbers: if the first one had counted, it would be the
-    // one that ends the process.
     running.signal(Signal::SIGTERM);
-    let status = running.ended();
-    assert_eq!(status.signal(), Some(Signal::SIGTERM as i32), "{status:?}");
+    let ended = running.ended();
+    assert_eq!(ended.signal(), Some(Signal::SIGTERM as i32), "{ended:?}");
 }
 
 /// Runs a program and gives its home back, which is gone otherwise.

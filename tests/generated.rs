@@ -42,6 +42,11 @@ const LINES: &[(&str, &[&str])] = &[
     ("tf run cac", &[]),
 ];
 
+/// The command lines of [`LINES`], one a line.
+fn typed() -> String {
+    LINES.iter().flat_map(|(line, _)| [line, "\n"]).collect()
+}
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -205,7 +210,7 @@ fn bash_completes() {
             echo "${COMPREPLY[*]}"
         done
     "#;
-    let lines: String = LINES.iter().map(|(line, _)| format!("{line}\n")).collect();
+    let lines = typed();
     let done = shell("bash")
         .args(["--norc", "-c", script])
         .input(lines.as_bytes())
@@ -255,7 +260,7 @@ fn fish_completes() {
             echo (complete -C $line | string replace -r '\t.*' '')
         end
     ";
-    let lines: String = LINES.iter().map(|(line, _)| format!("{line}\n")).collect();
+    let lines = typed();
     let done = shell("fish")
         .args(["--no-config", "-c", script])
         .input(lines.as_bytes())
@@ -296,7 +301,7 @@ fn zsh_completes() {
         zpty -d shell
         cat $answers
     "#;
-    let lines: String = LINES.iter().map(|(line, _)| format!("{line}\n")).collect();
+    let lines = typed();
     let done = shell("zsh")
         .args(["-f", "-c", script])
         .input(lines.as_bytes())

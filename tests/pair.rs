@@ -85,14 +85,15 @@ pub(crate) struct Pair {
     pub(crate) client_incoming: Incoming,
     pub(crate) server: Link,
     pub(crate) server_incoming: Incoming,
-    pub(crate) location: Location,
+    /// Goes on accepting, so that a lost connection can be made again.
+    _location: Location,
 }
 
 impl Pair {
     /// Linked within the process.
     pub(crate) async fn memory() -> Self {
         let (dial, listener) = memory();
-        Self::over(dial, listener, Duration::from_secs(120)).await
+        Self::over(dial, listener, Duration::from_mins(2)).await
     }
 
     /// Linked by what `dial` dials and `listener` accepts.
@@ -107,7 +108,7 @@ impl Pair {
             client_incoming,
             server: session.link,
             server_incoming: session.incoming,
-            location,
+            _location: location,
         }
     }
 }
@@ -116,5 +117,5 @@ impl Pair {
 pub(crate) async fn tcp() -> io::Result<Pair> {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     let dial = tfnz::link::TcpDial::new(listener.local_addr()?.to_string());
-    Ok(Pair::over(dial, listener, Duration::from_secs(120)).await)
+    Ok(Pair::over(dial, listener, Duration::from_mins(2)).await)
 }

@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use crate::cut::{Cut, Fate};
 use crate::pair::{Location, PATIENCE, Pair, options};
 
-const LINGER: Duration = Duration::from_secs(120);
+const LINGER: Duration = Duration::from_mins(2);
 
 /// Bytes that repeat nowhere near.
 fn content(seed: u32, length: usize) -> Vec<u8> {
@@ -119,7 +119,7 @@ async fn session(fates: Vec<Fate>, length: usize) -> Option<(usize, usize, usize
     let session = location.sessions.recv().await.expect("a session");
     let server = tokio::spawn(serve(session.link, session.incoming));
     let talk = converse(&link, &mut incoming, length);
-    timeout(Duration::from_secs(3600), talk)
+    timeout(Duration::from_hours(1), talk)
         .await
         .expect("it ends");
     link.close().await;
@@ -323,7 +323,7 @@ async fn dropping_all_of_a_link_ends_it() {
     let pair = Pair::memory().await;
     let stream = pair.client.open(&1_u32).await.expect("up");
     drop((pair.client, pair.client_incoming));
-    let held = timeout(Duration::from_secs(60), pair.server.closed()).await;
+    let held = timeout(Duration::from_mins(1), pair.server.closed()).await;
     assert!(held.is_err(), "a stream holds the link");
     drop(stream);
     assert_eq!(pair.server.closed().await, CloseReason::Clean);

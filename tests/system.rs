@@ -1,14 +1,31 @@
 //! Tests on the real machine: root, namespaces, Docker. Each says what it needs and skips without it; with `CI=true`
 //! nothing may skip.
+#![cfg(target_os = "linux")]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test that skips or measures says so"
+)]
 
 mod common;
 
-#[cfg(target_os = "linux")]
 mod system {
+    mod cache;
     mod docker;
+    mod ending;
     mod engine;
+    mod fixture;
+    mod forms;
     mod hello;
+    mod leftovers;
+    mod machine;
     mod network;
+    mod readme;
     mod registry;
+    mod run;
+    mod sdk;
+    mod session;
+    mod tunnels;
+    mod typist;
     mod unpack;
 }

@@ -4,10 +4,14 @@
 //! whose layers are there is as quiet as a local program.
 
 use std::collections::HashMap;
+use std::fmt::Write;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use indicatif::{BinaryBytes, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{
+    BinaryBytes, HumanDuration, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState,
+    ProgressStyle,
+};
 
 use crate::cli::output::Printer;
 use crate::ids::Digest;
@@ -104,6 +108,8 @@ struct Layers {
 #[derive(Debug)]
 struct Bar {
     since: Instant,
+    /// Where it began, in bytes: not at the start of a layer that was interrupted before.
+    from: u64,
     shown: Option<ProgressBar>,
 }
 
@@ -146,10 +152,11 @@ impl Layers {
         let size = self.sizes.get(&layer).copied();
         let bar = self.bars.entry((layer, work)).or_insert(Bar {
             since: now,
+            from: done,
             shown: None,
         });
         if bar.shown.is_none() && now.duration_since(bar.since) >= WORTH_SHOWING {
-            let shown = self.target.add(drawn(layer, work, size));
+            let shown = self.target.add(drawn(layer, work, size, bar.from));
             shown.enable_steady_tick(TICK);
             bar.shown = Some(shown);
         }
@@ -167,20 +174,45 @@ impl Drop for Bar {
     }
 }
 
-fn drawn(layer: Digest, work: Work, size: Option<u64>) -> ProgressBar {
+/// A bar for something that has been under way for [`WORTH_SHOWING`], and began at `from`.
+fn drawn(layer: Digest, work: Work, size: Option<u64>, from: u64) -> ProgressBar {
     let template = match size {
         Some(_) => {
-            "{prefix:9} {msg} [{bar:30}] {binary_bytes:>11} of {binary_total_bytes}, {binary_bytes_per_sec}, {eta} left"
+            "{prefix:9} {msg} [{bar:30}] {binary_bytes:>11} of {binary_total_bytes}, {speed}/s, {time_left} left"
         }
-        None => "{prefix:9} {msg} {spinner} {binary_bytes:>11}, {binary_bytes_per_sec}",
+        None => "{prefix:9} {msg} {spinner} {binary_bytes:>11}, {speed}/s",
     };
-    let style = ProgressStyle::with_template(template).expect("the template is well formed");
+    // The speed that indicatif knows begins with a jump: it was not there in the first second.
+    let style = ProgressStyle::with_template(template)
+        .expect("the template is well formed")
+        .with_key(
+            "speed",
+            move |state: &ProgressState, out: &mut dyn Write| {
+                let speed = speed(state.pos().saturating_sub(from), state.elapsed());
+                let _ = write!(out, "{}", BinaryBytes(speed));
+            },
+        )
+        .with_key(
+            "time_left",
+            move |state: &ProgressState, out: &mut dyn Write| {
+                let speed = speed(state.pos().saturating_sub(from), state.elapsed());
+                let left = state.len().unwrap_or(0).saturating_sub(state.pos());
+                let left = Duration::from_secs(left.checked_div(speed).unwrap_or(0));
+                let _ = write!(out, "{}", HumanDuration(left));
+            },
+        );
     // Hidden until it is added to its target: it would be drawn twice otherwise.
     ProgressBar::with_draw_target(size, ProgressDrawTarget::hidden())
         .with_elapsed(WORTH_SHOWING)
         .with_message(layer.short())
         .with_prefix(work.verb())
         .with_style(style.progress_chars("=> "))
+}
+
+/// Bytes in a second.
+fn speed(bytes: u64, time: Duration) -> u64 {
+    let per_second = u128::from(bytes) * 1000 / time.as_millis().max(1);
+    u64::try_from(per_second).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
@@ -277,6 +309,13 @@ mod tests {
         assert_eq!(shown(&layers).len(), 1);
         take(&mut layers, 2001, Step::LayerUnpacked { layer, done: 100 });
         assert_eq!(shown(&layers), []);
+    }
+
+    #[test]
+    fn the_speed_is_the_mean() {
+        assert_eq!(speed(3000, Duration::from_millis(1500)), 2000);
+        assert_eq!(speed(0, Duration::ZERO), 0);
+        assert_eq!(speed(u64::MAX, Duration::from_millis(1)), u64::MAX);
     }
 
     #[test]

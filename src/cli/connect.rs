@@ -3,7 +3,7 @@
 use crate::cli::args::Global;
 use crate::cli::failure::Failure;
 use crate::config::Config;
-use crate::embedded::dialler;
+use crate::embedded::{Purpose, dialler_for};
 use crate::keyring::Keyring;
 use crate::sdk::Location;
 
@@ -13,10 +13,10 @@ use crate::sdk::Location;
 /// # Errors
 ///
 /// When the location is unknown or cannot be reached.
-pub(crate) async fn connect(options: &Global) -> Result<Location, Failure> {
+pub(crate) async fn connect(options: &Global, purpose: Purpose) -> Result<Location, Failure> {
     let environment = Config::from_env().map_err(|error| Failure::from_error(&error))?;
     let config = with_options(environment, options)?;
-    Ok(Location::connect(dialler(&config).await?).await?)
+    Ok(Location::connect(dialler_for(&config, purpose).await?).await?)
 }
 
 /// The settings, with those of the command line in place of others.

@@ -29,7 +29,7 @@ mod timing;
 use std::ffi::OsString;
 use std::io;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, FromArgMatches as _};
@@ -40,9 +40,6 @@ use self::exit::{Ending, Speaks};
 use self::failure::Failure;
 use self::output::{Printer, Verbosity};
 use crate::shutdown::{self, Shutdown};
-
-/// How long the tasks that still run get to end when all is said and done.
-const LAST_TASKS: Duration = Duration::from_millis(200);
 
 /// The programs that are made of this crate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,8 +118,8 @@ fn run(program: Program, words: Vec<OsString>) -> Ending {
             })?;
             cmd::dispatch(&context, verb).await
         });
-        // A read from the terminal cannot be interrupted, so it is not waited for.
-        runtime.shutdown_timeout(LAST_TASKS);
+        // All that has to be done is done; a read from the terminal, which cannot be interrupted, is not waited for.
+        runtime.shutdown_background();
         ended
     });
     ended.unwrap_or_else(|failure| {
@@ -186,9 +183,10 @@ fn runtime() -> Result<runtime::Runtime, Failure> {
         .map_err(|error| Failure::operation(format!("cannot start threads: {error}")))
 }
 
-/// Leaves without cleaning up, because the user asked twice.
+/// Leaves without waiting for anything, because the user asked twice. What runs in this process dies with it.
 fn leave_now(signal: shutdown::Signal) {
     terminal::restore();
+    state_file::remove_all();
     shutdown::die_of(signal);
     #[allow(
         clippy::exit,

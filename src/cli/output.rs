@@ -4,7 +4,7 @@
 //! standard error. Colour and progress bars are for terminals, and nothing is said by colour alone. That the reader of
 //! standard output has gone (`tf cache ls | head -1`) is no error.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal as _, Write as _};
 
 use indicatif::{MultiProgress, ProgressDrawTarget};
@@ -101,12 +101,11 @@ impl Printer {
     ///
     /// When it cannot be written, for another reason than that its reader has gone.
     pub(crate) fn result(&self, text: &str) -> io::Result<()> {
-        let mut stdout = io::stdout().lock();
-        forgive_closed(
-            stdout
-                .write_all(text.as_bytes())
-                .and_then(|()| stdout.flush()),
-        )
+        self.bars.suspend(|| {
+            let mut stdout = io::stdout().lock();
+            let written = stdout.write_all(text.as_bytes());
+            forgive_closed(written.and_then(|()| stdout.flush()))
+        })
     }
 
     /// Says what the user has to know.
@@ -167,13 +166,10 @@ impl Printer {
             format!("{label}: {first}\n")
         };
         for line in lines {
-            match line.strip_prefix("hint: ") {
-                Some(hint) if self.colour => {
-                    out.push_str(&format!("\x1b[1;36mhint:\x1b[0m {hint}"))
-                }
-                _ => out.push_str(line),
-            }
-            out.push('\n');
+            let _ = match line.strip_prefix("hint: ") {
+                Some(hint) if self.colour => writeln!(out, "\x1b[1;36mhint:\x1b[0m {hint}"),
+                _ => writeln!(out, "{line}"),
+            };
         }
         self.talk(&out);
     }
@@ -252,8 +248,8 @@ mod tests {
     fn quiet_and_verbose_are_levels() {
         let of = |quiet, verbose| {
             Verbosity::of(&Global {
-                quiet,
                 verbose,
+                quiet,
                 ..Global::default()
             })
         };

@@ -5,6 +5,7 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
 
@@ -33,10 +34,17 @@ pub(crate) struct Reserved(PathBuf);
 
 /// A state file that is removed when this is dropped.
 #[derive(Debug)]
-pub(crate) struct StateFile {
+pub(crate) struct StateFile(Written);
+
+/// A file that was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Written {
     path: PathBuf,
     identity: Option<Identity>,
 }
+
+/// The state files that are there now, for whoever leaves without dropping anything.
+static PRESENT: Mutex<Vec<Written>> = Mutex::new(Vec::new());
 
 /// What tells a file from another one that has taken its name since.
 type Identity = (u64, u64);
@@ -77,10 +85,12 @@ impl Reserved {
         // Removed whatever happened, and not there if it could not be created.
         let _ = remove(&part);
         match written {
-            Ok(()) => Ok(StateFile {
-                identity: identity(&path),
-                path,
-            }),
+            Ok(()) => {
+                let identity = identity(&path);
+                let written = Written { path, identity };
+                present().push(written.clone());
+                Ok(StateFile(written))
+            }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Err(exists(&path)),
             Err(error) => Err(failed(&path, &error)),
         }
@@ -89,6 +99,24 @@ impl Reserved {
 
 impl Drop for StateFile {
     fn drop(&mut self) {
+        present().retain(|written| *written != self.0);
+        self.0.remove();
+    }
+}
+
+/// Removes the state files of this process, which is about to leave without cleaning up.
+pub(crate) fn remove_all() {
+    for written in present().drain(..) {
+        written.remove();
+    }
+}
+
+fn present() -> MutexGuard<'static, Vec<Written>> {
+    PRESENT.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Written {
+    fn remove(&self) {
         // Somebody may have removed it, and somebody else may have created another one since.
         if identity(&self.path) == self.identity {
             // Nothing can be done about a directory that has become read-only.

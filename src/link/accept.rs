@@ -149,7 +149,7 @@ impl Acceptor {
         let mut sealed = handshake.finish()?;
         match sealed.receive().await? {
             Begin::New { agent } => {
-                let (link, incoming) = self.start(key, sealed);
+                let (link, incoming) = self.start(key, applicant.role, sealed);
                 // It ends up in logs, and the peer chooses it.
                 let agent = agent.chars().filter(|char| !char.is_control());
                 let agent = agent.take(MAX_TEXT).collect();
@@ -182,7 +182,7 @@ impl Acceptor {
         }
     }
 
-    fn start(&self, peer: PublicKey, sealed: Sealed) -> (Link, Incoming) {
+    fn start(&self, peer: PublicKey, role: Role, sealed: Sealed) -> (Link, Incoming) {
         let session = SessionId::random();
         let secret = random_bytes();
         let (sender, resumptions) = mpsc::channel(1);
@@ -198,7 +198,7 @@ impl Acceptor {
             secret,
             linger: u32::try_from(linger.as_secs()).unwrap_or(u32::MAX),
         };
-        let shared = Shared::new(Side::Accepting, peer);
+        let shared = Shared::new(Side::Accepting, role, peer);
         let (link, incoming) = Link::new(Arc::clone(&shared));
         let table = Arc::clone(&self.table);
         tokio::spawn(async move {
@@ -289,8 +289,8 @@ mod tests {
                 agent: String::new(),
                 token: None,
             };
-            let begun = attempt(&self.dial, &options, &begin).await;
-            begun.expect("everybody is admitted")
+            let result = attempt(&self.dial, &options, &begin).await;
+            result.expect("everybody is admitted")
         }
 
         async fn start(&self, identity: &SecretKey) -> (Sealed, SessionId, [u8; 16]) {

@@ -57,7 +57,7 @@ pub async fn connect(
         Answer::Refused(refusal) => return Err(ConnectError::Refused(refusal)),
         Answer::Resumed { .. } => return Err(ConnectError::NotTheLocation),
     };
-    let shared = Shared::new(Side::Connecting, options.location);
+    let shared = Shared::new(Side::Connecting, options.role, options.location);
     let reconnect = Reconnect {
         dial,
         options,

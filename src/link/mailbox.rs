@@ -7,7 +7,7 @@ use bytes::{Buf, Bytes};
 use tokio::sync::oneshot;
 
 use super::shared::{Wake, register};
-use crate::protocol::control::{Assembler, FAULT, Message, NO_ID, REPLY, to_cbor};
+use crate::protocol::control::{Assembler, FAULT, MAX_BODY, Message, NO_ID, REPLY, to_cbor};
 use crate::protocol::frame::{CONTROL, StreamId};
 use crate::protocol::messages::{Fault, FaultCode};
 use crate::protocol::mux::{Mux, Read, Write};
@@ -15,6 +15,10 @@ use crate::protocol::record::Violation;
 
 /// Messages that wait to be sent, in bytes: from here on, calls and notices wait. Replies do not.
 const OUTBOX: usize = 1024 * 1024;
+
+/// The same: a peer that makes this many of them wait goes on calling without taking the answers. Nothing less than the end of
+/// the link would do, for the calls that it makes cannot be left unread without leaving its answers unread, too.
+const OUTBOX_OVERFLOW: usize = 2 * MAX_BODY;
 
 /// Messages and new streams that wait to be taken by the application: from here on, the control stream is not read.
 const INBOX: usize = 1024;
@@ -117,6 +121,9 @@ impl Mailbox {
                 };
                 self.unread = bytes;
             }
+            if self.outbox_bytes > OUTBOX_OVERFLOW {
+                return Err(Violation("calls whose answers are not taken"));
+            }
             match self.assembler.take(&mut self.unread)? {
                 Some(message) if matches!(message.kind, REPLY | FAULT) => {
                     // A caller that has gone away does not mind.
@@ -201,5 +208,44 @@ impl Arrival {
             Self::Message(message) => message.body.len(),
             Self::Stream(_, header) => header.len(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::frame::Frame;
+    use crate::protocol::mux::Side;
+
+    /// Lets a call arrive.
+    fn call(mux: &mut Mux) {
+        let call = Message {
+            kind: 1,
+            id: 1,
+            body: Bytes::new(),
+        };
+        let (header, payload) = Frame::Data(call.encode()).encode(CONTROL);
+        let record = [&header[..], &payload].concat();
+        mux.receive(record.into(), &mut Vec::new()).expect("valid");
+    }
+
+    #[test]
+    fn a_peer_that_calls_and_takes_no_answers_is_stopped() {
+        let mut mux = Mux::new(Side::Accepting, 1);
+        let mut mailbox = Mailbox::default();
+        let wake = &mut Wake::default();
+        let answer = Message {
+            kind: REPLY,
+            id: 1,
+            body: vec![0; MAX_BODY - 1000].into(),
+        };
+        for _ in 0..2 {
+            mailbox.send(&mut mux, &answer, wake);
+            call(&mut mux);
+            assert_eq!(mailbox.pump_in(&mut mux, wake), Ok(()));
+        }
+        mailbox.send(&mut mux, &answer, wake);
+        call(&mut mux);
+        assert!(mailbox.pump_in(&mut mux, wake).is_err());
     }
 }

@@ -31,6 +31,7 @@ mod noise;
 mod reconnect;
 mod shared;
 mod splice;
+mod state;
 mod stream;
 mod transport;
 mod value;
@@ -259,6 +260,6 @@ impl Incoming {
 
 impl Drop for Incoming {
     fn drop(&mut self) {
-        self.owner.shared.with(shared::State::stop_taking);
+        self.owner.shared.with(state::State::stop_taking);
     }
 }

@@ -62,7 +62,10 @@ impl Handshake {
     }
 
     /// Sends the next message of the handshake.
-    pub(super) async fn send<T: Serialize>(&mut self, payload: &T) -> Result<(), NoiseError> {
+    pub(super) async fn send<T: Serialize + ?Sized>(
+        &mut self,
+        payload: &T,
+    ) -> Result<(), NoiseError> {
         let mut message = [0; PREFIX + MAX_HANDSHAKE];
         let length = self
             .noise
@@ -200,5 +203,52 @@ impl Cipher {
             self.noise.rekey_incoming();
         }
         Some(record.freeze())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn pair() -> (Sealed, Sealed) {
+        let (client, location) = (SecretKey::generate(), SecretKey::generate());
+        let (ours, theirs) = tokio::io::duplex(MAX_HANDSHAKE);
+        let mut ours = Handshake::connecting(Box::new(ours), &client, &location.public());
+        let mut theirs = Handshake::accepting(Box::new(theirs), &location);
+        ours.send("hello").await.expect("it goes");
+        assert_eq!(theirs.receive::<String>().await.expect("it comes"), "hello");
+        assert_eq!(theirs.peer(), Some(client.public()));
+        theirs.send("welcome").await.expect("it goes");
+        assert_eq!(ours.receive::<String>().await.expect("it comes"), "welcome");
+        (
+            ours.finish().expect("both messages have passed"),
+            theirs.finish().expect("both messages have passed"),
+        )
+    }
+
+    #[tokio::test]
+    async fn both_sides_take_new_keys_at_the_same_time() {
+        let (mut ours, mut theirs) = pair().await;
+        let mut message = [0; PREFIX + 1 + TAG];
+        for number in 0..REKEY_AFTER + 10 {
+            let byte = number.to_le_bytes()[0];
+            ours.cipher.seal(&[byte], &mut message);
+            let record = theirs.cipher.open(&message[PREFIX..]);
+            assert_eq!(record.as_deref(), Some(&[byte][..]), "{number}");
+        }
+    }
+
+    #[tokio::test]
+    async fn messages_count_once_and_in_order() {
+        let (mut ours, mut theirs) = pair().await;
+        let mut messages = [[0; PREFIX + 1 + TAG]; 2];
+        for message in &mut messages {
+            ours.cipher.seal(b"x", message);
+        }
+        assert_eq!(theirs.cipher.open(&messages[1][PREFIX..]), None);
+        assert!(theirs.cipher.open(&messages[0][PREFIX..]).is_some());
+        assert_eq!(theirs.cipher.open(&messages[0][PREFIX..]), None);
+        assert!(theirs.cipher.open(&messages[1][PREFIX..]).is_some());
+        assert_eq!(ours.cipher.open(&messages[0][PREFIX..]), None);
     }
 }

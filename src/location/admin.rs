@@ -33,7 +33,7 @@ async fn handle(call: PendingCall, accounts: &Accounts, broker: &Broker) {
             answer(call, async |message: Invite| {
                 invite(message, accounts).await
             })
-            .await
+            .await;
         }
         ListAccounts::KIND => {
             answer(call, async |list: ListAccounts| {

@@ -33,7 +33,7 @@ pub(crate) async fn serve(link: Link, mut incoming: Incoming, broker: Broker, no
     while let Some(inbound) = incoming.next().await {
         while tasks.try_join_next().is_some() {}
         match inbound {
-            Inbound::Notice(notice) => report(notice, &node, &link, &broker),
+            Inbound::Notice(notice) => report(&notice, &node, &link, &broker),
             Inbound::Stream(stream) => {
                 let (node, broker) = (node.clone(), broker.clone());
                 tasks.spawn(async move { send_layer(stream, &node, &broker).await });
@@ -62,7 +62,7 @@ async fn introduction(incoming: &mut Incoming) -> Option<NodeInfo> {
 }
 
 /// Handles one report. What cannot be read is passed over: the node may be newer.
-fn report(notice: PendingNotice, node: &NodeId, link: &Link, broker: &Broker) {
+fn report(notice: &PendingNotice, node: &NodeId, link: &Link, broker: &Broker) {
     match notice.kind() {
         Capacity::KIND => {
             if let Ok(capacity) = notice.decode::<Capacity>() {

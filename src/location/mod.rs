@@ -103,7 +103,7 @@ impl Server {
             source,
         };
         make_private(&directory).map_err(state_error)?;
-        let layers = Store::open(&directory.join("layers")).map_err(state_error)?;
+        let layers = Store::open(directory.join("layers")).map_err(state_error)?;
         let db =
             Db::open(&directory.join("location.db")).map_err(|source| OpenError::Database {
                 path: directory.clone(),

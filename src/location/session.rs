@@ -44,7 +44,7 @@ pub(crate) async fn serve(
         match inbound {
             Inbound::Call(call) => drop(tasks.spawn(async move { handle(call, &session).await })),
             Inbound::Stream(stream) => {
-                drop(tasks.spawn(async move { carry(stream, &session).await }))
+                drop(tasks.spawn(async move { carry(stream, &session).await }));
             }
             // Clients have no notices to give; a newer one may, and is not hindered.
             Inbound::Notice(_) => {}
@@ -132,13 +132,13 @@ async fn handle(call: PendingCall, session: &Session) {
             answer(call, async |destroy: Destroy| {
                 session.destroy(destroy.container).await
             })
-            .await
+            .await;
         }
         ListContainers::KIND => {
             answer(call, async |_: ListContainers| {
                 Ok(list_containers(session).await)
             })
-            .await
+            .await;
         }
         Stop::KIND => answer(call, async |stop: Stop| session.stop(&stop.container).await).await,
         Wake::KIND => pass_on::<Wake>(call, session).await,
@@ -209,7 +209,7 @@ async fn carry(opened: OpenedStream, session: &Session) {
             upload::receive(stream, session, *layer, *offset).await;
         }
         StreamHeader::Fetch { .. } => {
-            tracing::debug!("a client asked for a layer, which only nodes may")
+            tracing::debug!("a client asked for a layer, which only nodes may");
         }
     }
 }

@@ -30,7 +30,7 @@ const FIRST_RETRY: Duration = Duration::from_millis(1);
 const LAST_RETRY: Duration = Duration::from_millis(50);
 
 /// How long the output of a further process waits for somebody to take it, after its end.
-const OUTPUT_KEPT: Duration = Duration::from_secs(60);
+const OUTPUT_KEPT: Duration = Duration::from_mins(1);
 
 /// A node's agent.
 pub struct Agent {
@@ -95,10 +95,10 @@ impl Agent {
                     }
                 }
                 Some(Inbound::Call(call)) => {
-                    drop(tasks.spawn(async move { shared.handle(call).await }))
+                    drop(tasks.spawn(async move { shared.handle(call).await }));
                 }
                 Some(Inbound::Stream(stream)) => {
-                    drop(tasks.spawn(async move { shared.carry(stream).await }))
+                    drop(tasks.spawn(async move { shared.carry(stream).await }));
                 }
                 Some(Inbound::Notice(_)) => {}
             }
@@ -139,7 +139,7 @@ impl Shared {
                 answer(call, async |destroy: Destroy| {
                     node.destroy(&destroy.container).await
                 })
-                .await
+                .await;
             }
             Exec::KIND => answer(call, async |exec: Exec| node.exec(exec).await).await,
             Signal::KIND => {
@@ -354,11 +354,12 @@ impl Shared {
                 let taken = running.take_stream(process.as_ref(), which);
                 // The stream must not keep a container that is destroyed.
                 drop(running);
-                match taken {
-                    Some(taken) => carry_stdio(stream, taken).await,
-                    None => tracing::debug!(
+                if let Some(taken) = taken {
+                    carry_stdio(stream, taken).await;
+                } else {
+                    tracing::debug!(
                         "{which:?} of a process in {container} is not there or was taken before"
-                    ),
+                    );
                 }
             }
             StreamHeader::Upload { .. } | StreamHeader::Fetch { .. } => {}

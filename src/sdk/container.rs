@@ -17,7 +17,7 @@ use crate::protocol::container::{Exit, ProcessSpec, Started, Stdio};
 use crate::protocol::messages::{Destroy, Exec, FaultCode, Spawned, WaitTcp, Wake};
 
 /// How long a service in a container may take to answer, unless said otherwise.
-pub const READY_TIMEOUT: Duration = Duration::from_secs(60);
+pub const READY_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// A container. Clones are the same container; dropping them does not end it.
 #[derive(Clone)]

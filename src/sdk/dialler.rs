@@ -1,5 +1,6 @@
 //! How a location is reached, and as whom.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
@@ -17,6 +18,8 @@ pub struct Dialler {
     pub identity: SecretKey,
     /// Key that the location proves.
     pub location: PublicKey,
+    /// Directory for what this client can make again at any time.
+    pub cache: Option<PathBuf>,
     /// What lives in this process for the sake of the connection: an embedded location.
     pub host: Option<Box<dyn Host>>,
 }

@@ -40,7 +40,7 @@ pub enum Error {
     NoNode,
     /// There is no such image, or it cannot be read.
     #[error(transparent)]
-    Image(#[from] ResolveError),
+    Image(Box<ResolveError>),
     /// A layer could not be read or sent.
     #[error("cannot upload the image")]
     Upload(#[source] io::Error),
@@ -88,6 +88,12 @@ impl Error {
             Self::Refused(fault) => Some(fault.code),
             _ => None,
         }
+    }
+}
+
+impl From<ResolveError> for Error {
+    fn from(error: ResolveError) -> Self {
+        Self::Image(Box::new(error))
     }
 }
 

@@ -1,6 +1,7 @@
 //! A connection to a location.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::watch;
@@ -32,6 +33,7 @@ use crate::protocol::messages::{
 pub struct Location {
     shared: Arc<Shared>,
     _reader: Arc<AbortOnDropHandle<()>>,
+    cache: Option<PathBuf>,
     host: Arc<Mutex<Option<Box<dyn Host>>>>,
 }
 
@@ -60,6 +62,7 @@ impl Location {
             dial,
             identity,
             location,
+            cache,
             host,
         } = dialler;
         let options = ConnectOptions {
@@ -82,6 +85,7 @@ impl Location {
         let location = Self {
             shared,
             _reader: Arc::new(AbortOnDropHandle::new(reader)),
+            cache,
             host: Arc::new(Mutex::new(host)),
         };
         let nodes = location.shared.link.call(&ListNodes {}).await?;
@@ -145,8 +149,11 @@ impl Location {
     ///
     /// When it is nowhere to be found, or not made for the location's machines.
     pub async fn resolve(&self, reference: &str) -> Result<Image, Error> {
-        self.resolve_with(reference, &image::Options::default())
-            .await
+        {
+            let mut options = image::Options::default();
+            options.cache_dir.clone_from(&self.cache);
+            self.resolve_with(reference, &options).await
+        }
     }
 
     /// [`Location::resolve`] with options.
@@ -349,7 +356,7 @@ impl Shared {
         }
     }
 
-    fn heard(&self, notice: PendingNotice) -> Result<(), crate::link::Malformed> {
+    fn heard(&self, notice: &PendingNotice) -> Result<(), crate::link::Malformed> {
         match notice.kind() {
             NodeChanged::KIND => {
                 let NodeChanged { node } = notice.decode()?;
@@ -397,7 +404,7 @@ async fn read(shared: Arc<Shared>, mut incoming: Incoming) {
     while let Some(inbound) = incoming.next().await {
         match inbound {
             Inbound::Notice(notice) => {
-                if let Err(malformed) = shared.heard(notice) {
+                if let Err(malformed) = shared.heard(&notice) {
                     tracing::warn!("the location sent what cannot be read: {malformed}");
                 }
             }

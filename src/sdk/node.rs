@@ -33,7 +33,6 @@ impl Node {
     }
 
     /// A container of the image on this node, to be described further and then started.
-    #[must_use]
     pub fn spawn(&self, image: &Image) -> SpawnBuilder {
         SpawnBuilder::new(
             Arc::clone(&self.shared),

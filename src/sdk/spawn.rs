@@ -1,13 +1,14 @@
 //! What a container is to be like, said step by step.
 
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::container::Container;
 use super::error::Error;
 use super::location::Shared;
 use super::upload::Upload;
 use crate::ids::{ContainerId, NodeId};
-use crate::image::Image;
+use crate::image::{Image, hello};
 use crate::progress::{Progress, Silent};
 use crate::protocol::container::{ContainerSpec, Limits, PrebootFile, Stdio};
 use crate::protocol::messages::{EnsureImage, Spawn};
@@ -123,11 +124,14 @@ impl SpawnBuilder {
     ///
     /// When the image cannot be uploaded or the node cannot run it.
     pub async fn start(self) -> Result<Container, Error> {
+        let asked_at = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |time| time.as_micros());
         let Self {
             shared,
             node,
             image,
-            spec,
+            mut spec,
             uploaded,
             progress,
         } = self;
@@ -150,6 +154,9 @@ impl SpawnBuilder {
         // Asked for before anything can be told.
         let exit = shared.expect_exit(&container, None);
         shared.expect_unpacking(&container, &progress);
+        if image.names.iter().any(|name| name == hello::NAME) {
+            spec.env.push(format!("{}={}", hello::SPAWNED_AT, asked_at));
+        }
         let stdio = spec.stdio;
         let spawn = Spawn {
             container: container.clone(),

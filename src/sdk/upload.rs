@@ -76,7 +76,7 @@ impl<'a> Upload<'a> {
                 self.progress.report(Step::LayerSent {
                     layer,
                     done: offset + done,
-                })
+                });
             };
             let sent = chunks::send(tar, &mut stream, progress).await?;
             self.sent.fetch_add(sent.wire, Ordering::Relaxed);

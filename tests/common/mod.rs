@@ -1,6 +1,7 @@
 //! What several tests share. Each test binary uses a part of it.
 
 #![allow(dead_code, reason = "each test binary uses a part")]
+#![allow(clippy::print_stderr, reason = "a test that skips says so")]
 
 #[cfg(target_os = "linux")]
 pub(crate) mod docker;

@@ -547,6 +547,63 @@ async fn system_calls_are_filtered_as_by_docker() {
     bench.engine.shutdown().await;
 }
 
+/// A 32-bit program that prints `32` and leaves with status 7, or with 8 if it may mount, or with 9 if it is told of a
+/// `clone3`.
+#[cfg(target_arch = "x86_64")]
+fn program_of_32_bits() -> Vec<u8> {
+    const BASE: u32 = 0x0804_8000;
+    const HEADERS: u32 = 52 + 32;
+    #[rustfmt::skip]
+    let mut code = vec![
+        0xb8, 4, 0, 0, 0, 0xbb, 1, 0, 0, 0, 0xb9, 0, 0, 0, 0, 0xba, 3, 0, 0, 0, 0xcd, 0x80, // write(1, text, 3)
+        0xb8, 21, 0, 0, 0, 0xcd, 0x80,                                                       // mount(...)
+        0xbb, 8, 0, 0, 0, 0x83, 0xf8, 0xff, 0x75, 22,                                        // 8 unless EPERM
+        0xb8, 0xb3, 1, 0, 0, 0xcd, 0x80,                                                     // clone3(...)
+        0xbb, 9, 0, 0, 0, 0x83, 0xf8, 0xda, 0x75, 5,                                         // 9 unless ENOSYS
+        0xbb, 7, 0, 0, 0,                                                                    // 7
+        0xb8, 1, 0, 0, 0, 0xcd, 0x80,                                                        // exit(status)
+    ];
+    let length = u32::try_from(code.len()).expect("short");
+    code[11..15].copy_from_slice(&(BASE + HEADERS + length).to_le_bytes());
+    code.extend(b"32\n");
+    let size = HEADERS + length + 3;
+    let mut file = vec![0x7f, b'E', b'L', b'F', 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let words = |file: &mut Vec<u8>, values: &[u32]| {
+        file.extend(values.iter().flat_map(|value| value.to_le_bytes()));
+    };
+    // Executable for i386; entry, program headers, no section headers, flags; sizes and counts.
+    words(&mut file, &[2 | (3 << 16), 1, BASE + HEADERS, 52, 0, 0]);
+    words(&mut file, &[52 | (32 << 16), 1, 0]);
+    // Load all of it, to read and execute.
+    words(&mut file, &[1, 0, BASE, BASE, size, size, 5, 0x1000]);
+    file.extend(code);
+    file
+}
+
+#[cfg(target_arch = "x86_64")]
+#[tokio::test(flavor = "multi_thread")]
+async fn programs_of_32_bits_run_under_the_same_filter() {
+    if skip() {
+        return;
+    }
+    let content = program_of_32_bits();
+    let here = state_directory();
+    let path = here.path().join("program");
+    fs::write(&path, &content).expect("written");
+    fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("set");
+    if Command::new(&path).output().is_err() {
+        eprintln!("skipped: needs a kernel that runs 32-bit programs");
+        return;
+    }
+    let mut image = Image::busybox();
+    image.file("bin/program", 0o755, &content);
+    let bench = Bench::with(vec![image]).await;
+    for outcome in both_ways(&bench, program(&["program"])).await {
+        assert_eq!(outcome, ("32\n".to_owned(), String::new(), Exit::Code(7)));
+    }
+    bench.engine.shutdown().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn programs_that_cannot_run_are_told_apart() {
     if skip() {
@@ -566,7 +623,7 @@ async fn programs_that_cannot_run_are_told_apart() {
     ] {
         match exits(command).await {
             Exit::NotFound(text) => {
-                assert!(text.contains(part) && text.contains(command), "{text}")
+                assert!(text.contains(part) && text.contains(command), "{text}");
             }
             other => panic!("{command}: {other:?}"),
         }
@@ -578,7 +635,7 @@ async fn programs_that_cannot_run_are_told_apart() {
     ] {
         match exits(command).await {
             Exit::NotExecutable(text) => {
-                assert!(text.contains(part) && text.contains(command), "{text}")
+                assert!(text.contains(part) && text.contains(command), "{text}");
             }
             other => panic!("{command}: {other:?}"),
         }
@@ -836,6 +893,15 @@ async fn files_are_written_inside_and_nowhere_else() {
     ] {
         assert!(!Path::new(outside).exists(), "{outside}");
     }
+    // Too large for the shim's socket, and to be kept in memory.
+    let mut spec = bench.spec(&["wc", "-c", "/etc/large"]);
+    spec.files = vec![PrebootFile {
+        path: "/etc/large".to_owned(),
+        mode: 0o600,
+        content: vec![b'x'; 3 << 20],
+    }];
+    let (text, _, _) = bench.run(spec).await;
+    assert_eq!(text, "3145728 /etc/large\n");
     for path in [
         "/../../x",
         "relative",
@@ -1141,6 +1207,31 @@ async fn nothing_is_left_of_a_container_nor_of_an_engine() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn containers_end_with_a_dropped_engine() {
+    if skip() {
+        return;
+    }
+    let bench = Bench::new().await;
+    let container = bench.asleep().await;
+    container.start().await.expect("started");
+    let Bench {
+        engine,
+        _state: state,
+        ..
+    } = bench;
+    let slot = slot(state.path());
+    assert_eq!(Traces::of(state.path(), &slot).processes.len(), 1);
+    drop(engine);
+    assert!(matches!(
+        container.first_process().wait().await,
+        Exit::Lost(_) | Exit::Signal(9)
+    ));
+    wait_until("all processes die", || {
+        Traces::of(state.path(), &slot).processes.is_empty()
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_process_that_nobody_has_any_more_is_killed() {
     if skip() {
         return;
@@ -1208,8 +1299,11 @@ fn killing_the_owner_kills_all_and_the_next_engine_sweeps() {
         return;
     }
     let state = state_directory();
+    // As the harness names it: without the name of the crate.
+    let module = module_path!().split_once("::").expect("a crate").1;
+    let owner_test = format!("{module}::owner");
     let mut owner = Command::new(std::env::current_exe().expect("known"))
-        .args(["--exact", "engine::owner", "--ignored", "--nocapture"])
+        .args(["--exact", &owner_test, "--ignored", "--nocapture"])
         .env(OWNER, state.path())
         .stdout(ProcessStdio::piped())
         .spawn()
@@ -1245,7 +1339,7 @@ fn killing_the_owner_kills_all_and_the_next_engine_sweeps() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn starts_are_fast() {
+async fn a_hundred_in_a_row_leave_nothing() {
     if skip() {
         return;
     }
@@ -1271,5 +1365,12 @@ async fn starts_are_fast() {
         "start to first output, 100 in a row: median {:?}, least {:?}, most {:?}",
         times[50], times[0], times[99]
     );
+    let state = bench._state.path();
+    let slot = slot(state);
+    let left = Traces::of(state, &slot);
+    assert_eq!(left.processes, [""; 0]);
+    let containers = state.join("run").join(&slot).join("containers");
+    assert_eq!(fs::read_dir(containers).expect("listed").count(), 0);
     bench.engine.shutdown().await;
+    wait_until("all traces go", || Traces::of(state, &slot).are_none());
 }

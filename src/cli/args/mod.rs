@@ -135,7 +135,7 @@ pub(crate) struct Complete {
     pub(crate) what: Completable,
 
     /// What has been typed so far
-    #[arg(default_value = "", allow_hyphen_values = true)]
+    #[arg(default_value = "")]
     pub(crate) prefix: String,
 }
 

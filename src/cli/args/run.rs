@@ -12,6 +12,10 @@ use clap::{Args, ValueHint};
 ///
 /// The exit status is that of the container's program.
 #[derive(Debug, Default, Args)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is an option of the command line, independent of the others"
+)]
 #[command(override_usage = "tf [run] [OPTIONS] IMAGE [COMMAND [ARG]...]")]
 pub(crate) struct Run {
     /// Image: a name, an id, a path, `.` for the most recent one, or `hello`

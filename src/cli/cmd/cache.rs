@@ -12,6 +12,7 @@ use crate::cli::args::CacheVerb;
 use crate::cli::bars::Bars;
 use crate::cli::exit::Ending;
 use crate::cli::failure::Failure;
+use crate::embedded::Purpose;
 use crate::ids::Digest;
 use crate::protocol::messages::CachedImage;
 
@@ -24,7 +25,7 @@ pub(super) async fn run(context: &Context, verb: CacheVerb) -> Result<Ending, Fa
 }
 
 async fn add(context: &Context, name: &str) -> Result<Ending, Failure> {
-    with_location(context, async |location| {
+    with_location(context, Purpose::Manage, async |location| {
         let image = location.resolve(name).await?;
         let bars = Bars::new(&context.printer);
         let kept = location.cache_image(&image, &bars).await;
@@ -40,7 +41,7 @@ async fn add(context: &Context, name: &str) -> Result<Ending, Failure> {
 }
 
 async fn list(context: &Context, as_json: bool) -> Result<Ending, Failure> {
-    with_location(context, async |location| {
+    with_location(context, Purpose::Manage, async |location| {
         let mut images = location.cached_images().await?;
         images.sort_by_key(|image| std::cmp::Reverse(image.last_used));
         let text = if as_json {
@@ -55,7 +56,7 @@ async fn list(context: &Context, as_json: bool) -> Result<Ending, Failure> {
 
 /// Removes all that can be removed, and says what could not.
 async fn remove(context: &Context, names: &[String]) -> Result<Ending, Failure> {
-    with_location(context, async |location| {
+    with_location(context, Purpose::Manage, async |location| {
         let mut ending = Ending::Done;
         for name in names {
             match location.remove_image(name).await {
@@ -79,9 +80,11 @@ async fn remove(context: &Context, names: &[String]) -> Result<Ending, Failure> 
 fn table(images: &[CachedImage], now: SystemTime) -> String {
     let mut rows = vec![["IMAGE", "ID", "SIZE", "FREES", "KEPT", "USED"].map(str::to_owned)];
     for image in images {
-        let names = image.names.iter().map(|name| familiar(name));
+        let names: Vec<&str> = image.names.iter().map(|name| familiar(name)).collect();
+        let names = Some(names.join(",")).filter(|names| !names.is_empty());
         rows.push([
-            names.collect::<Vec<_>>().join(","),
+            // One from a file may have none.
+            names.unwrap_or_else(|| "-".to_owned()),
             image.description.id.short(),
             BinaryBytes(image.size).to_string(),
             BinaryBytes(image.unique).to_string(),

@@ -17,6 +17,7 @@ use crate::cli::connect::connect;
 use crate::cli::exit::Ending;
 use crate::cli::failure::Failure;
 use crate::cli::output::Printer;
+use crate::embedded::Purpose;
 use crate::sdk::Location;
 
 /// How long a location may take to free what a session had. Ending the process ends what runs in it in any case.
@@ -37,10 +38,11 @@ pub(super) async fn dispatch(context: &Context, verb: Verb) -> Result<Ending, Fa
 /// Connects to the location, works with it, and disconnects whatever happens. A signal ends the work where it is.
 async fn with_location(
     context: &Context,
+    purpose: Purpose,
     work: impl AsyncFnOnce(&Location) -> Result<Ending, Failure>,
 ) -> Result<Ending, Failure> {
     let location = tokio::select! {
-        location = connect(&context.global) => location?,
+        location = connect(&context.global, purpose) => location?,
         signal = context.shutdown.requested() => return Ok(Ending::Interrupted(signal)),
     };
     let ended = tokio::select! {

@@ -14,7 +14,7 @@
     case ${COMP_WORDS[0]} in
         */*) program=${COMP_WORDS[0]%/*}/tf ;;
     esac
-    "$program" __complete images "$1" 2>/dev/null
+    "$program" __complete images -- "$1" 2>/dev/null
 }
 
 @FUNCTION@_add() {

@@ -65,7 +65,7 @@ function @FUNCTION@_images
         set program (string replace -r -- '/[^/]*$' /tf $words[1])
     end
     set -l current (commandline -ct)
-    $program __complete images $current 2>/dev/null
+    $program __complete images -- $current 2>/dev/null
     if string match -qr -- '^(\.|/|~|.*/)' $current
         __fish_complete_path $current
     end

@@ -213,7 +213,7 @@ fn with_bold_code(source: &str) -> String {
     for line in source.split_inclusive('\n') {
         let parts: Vec<&str> = line.split('`').collect();
         // An odd number of backquotes is something else.
-        if parts.len() % 2 == 0 {
+        if parts.len().is_multiple_of(2) {
             out.push_str(line);
             continue;
         }

@@ -60,7 +60,7 @@ pub(super) fn image(cache_dir: Option<&Path>) -> Result<Image, HelloError> {
     };
     Ok(Image {
         description: describe(layer),
-        names: Vec::new(),
+        names: vec![super::NAME.to_owned()],
         source: Some(Arc::new(Hello { content, digest })),
     })
 }

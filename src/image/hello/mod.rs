@@ -18,6 +18,9 @@ use std::path::Path;
 pub use self::server::serve;
 use super::Image;
 
+/// What the image is called.
+pub const NAME: &str = "hello";
+
 /// What the program is called in its image.
 pub const PROGRAM: &str = "/tf";
 

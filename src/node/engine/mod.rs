@@ -3,6 +3,7 @@
 //! An engine takes a specification and returns handles; it knows neither links nor messages. There is one that makes
 //! containers of Linux namespaces (`linux`), and one for tests that runs plain functions (`fake`).
 
+pub mod fake;
 #[cfg(target_os = "linux")]
 pub mod linux;
 
@@ -28,12 +29,12 @@ pub trait Engine: Send + Sync {
 
     /// Unpacks a layer from its uncompressed tar. Nothing of it is visible before its digest is verified.
     /// `progress` is told how many bytes of the tar are done.
-    fn add_layer<'a>(
-        &'a self,
+    fn add_layer(
+        &self,
         layer: Digest,
         tar: Box<dyn AsyncRead + Send + Unpin>,
         progress: Box<dyn Fn(u64) + Send + Sync>,
-    ) -> BoxFuture<'a, Result<(), EngineError>>;
+    ) -> BoxFuture<'_, Result<(), EngineError>>;
 
     /// Removes unpacked layers, apart from those that a container uses.
     fn drop_layers<'a>(&'a self, layers: &'a [Digest]) -> BoxFuture<'a, Result<(), EngineError>>;
@@ -112,6 +113,10 @@ pub trait Process: Send + Sync {
     fn signal(&self, signal: u8) -> BoxFuture<'_, Result<(), EngineError>>;
 
     /// Changes the size of its terminal.
+    ///
+    /// # Errors
+    ///
+    /// When it has none, or has ended.
     fn resize(&self, size: WindowSize) -> Result<(), EngineError>;
 }
 

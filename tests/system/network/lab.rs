@@ -7,9 +7,10 @@
 //!   docker0 172.17.0.1/16 ── neighbour 172.17.0.2
 //! ```
 
+use std::cell::OnceCell;
 use std::fs::File;
 use std::future::Future;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -39,7 +40,7 @@ pub(crate) const METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
 /// How long to wait for what must not come. What must come takes well below a millisecond here.
 const SILENCE: Duration = Duration::from_millis(400);
 /// How long to wait for what must come.
-pub(crate) const DEADLINE: Duration = Duration::from_secs(10);
+const DEADLINE: Duration = Duration::from_secs(10);
 
 /// A network namespace.
 #[derive(Debug)]
@@ -95,29 +96,43 @@ impl Netns {
         self.run(move || TcpListener::bind(address).expect("listen"))
     }
 
-    /// Whether a TCP connection from inside succeeds.
-    pub(crate) fn reaches(&self, ip: Ipv4Addr, port: u16) -> bool {
-        self.connect(ip, port).is_some()
+    /// A TCP connection from inside.
+    pub(crate) fn connect(&self, ip: Ipv4Addr, port: u16) -> io::Result<TcpStream> {
+        self.connect_within(DEADLINE, ip, port)
     }
 
-    /// A TCP connection from inside.
-    pub(crate) fn connect(&self, ip: Ipv4Addr, port: u16) -> Option<TcpStream> {
-        self.run(move || TcpStream::connect_timeout(&SocketAddr::from((ip, port)), SILENCE).ok())
+    /// Whether a TCP connection from inside succeeds.
+    pub(crate) fn reaches(&self, ip: Ipv4Addr, port: u16) -> bool {
+        self.connect(ip, port).is_ok()
+    }
+
+    /// Whether no TCP connection from inside succeeds.
+    pub(crate) fn is_kept_from(&self, ip: Ipv4Addr, port: u16) -> bool {
+        self.connect_within(SILENCE, ip, port).is_err()
+    }
+
+    fn connect_within(&self, time: Duration, ip: Ipv4Addr, port: u16) -> io::Result<TcpStream> {
+        self.run(move || TcpStream::connect_timeout(&SocketAddr::from((ip, port)), time))
     }
 
     /// Whether something answers an ICMP echo request from inside.
     pub(crate) fn pings(&self, ip: Ipv4Addr) -> bool {
+        self.ping_within(DEADLINE, ip)
+    }
+
+    /// Whether nothing answers an ICMP echo request from inside.
+    pub(crate) fn pings_in_vain(&self, ip: Ipv4Addr) -> bool {
+        !self.ping_within(SILENCE, ip)
+    }
+
+    fn ping_within(&self, time: Duration, ip: Ipv4Addr) -> bool {
         self.run(move || {
-            let flags = SockFlag::SOCK_CLOEXEC;
-            let kind = SockType::Datagram;
+            let (kind, flags) = (SockType::Datagram, SockFlag::SOCK_CLOEXEC);
             let fd = socket(AddressFamily::Inet, kind, flags, SockProtocol::Icmp);
             let socket = UdpSocket::from(fd.expect("open an ICMP socket"));
-            socket
-                .set_read_timeout(Some(SILENCE))
-                .expect("set a timeout");
             // An echo request; the kernel fills in checksum and identifier.
             let sent = socket.send_to(&[8, 0, 0, 0, 0, 0, 0, 1], (ip, 0));
-            sent.is_ok() && socket.recv(&mut [0; 64]).is_ok()
+            sent.is_ok() && receives_within(time, &socket)
         })
     }
 
@@ -127,17 +142,43 @@ impl Netns {
     }
 }
 
+/// Those of the addresses of which something answers `netns`, on TCP port 80 or to an echo request.
+pub(crate) fn reached(netns: &Netns, addresses: &[Ipv4Addr]) -> Vec<Ipv4Addr> {
+    let answers = |ip| !netns.is_kept_from(ip, 80) || !netns.pings_in_vain(ip);
+    addresses
+        .iter()
+        .copied()
+        .filter(|ip| answers(*ip))
+        .collect()
+}
+
 /// Whether a datagram arrives.
 pub(crate) fn receives(socket: &UdpSocket) -> bool {
-    socket
-        .set_read_timeout(Some(SILENCE))
-        .expect("set a timeout");
+    receives_within(DEADLINE, socket)
+}
+
+/// Whether no datagram arrives.
+pub(crate) fn hears_nothing(socket: &UdpSocket) -> bool {
+    !receives_within(SILENCE, socket)
+}
+
+fn receives_within(time: Duration, socket: &UdpSocket) -> bool {
+    socket.set_read_timeout(Some(time)).expect("set a timeout");
     socket.recv(&mut [0; 64]).is_ok()
 }
 
 /// Whether bytes written to one end arrive at the other.
-pub(crate) fn passes(mut from: &TcpStream, mut to: &TcpStream) -> bool {
-    to.set_read_timeout(Some(SILENCE)).expect("set a timeout");
+pub(crate) fn passes(from: &TcpStream, to: &TcpStream) -> bool {
+    passes_within(DEADLINE, from, to)
+}
+
+/// Whether bytes written to one end do not arrive at the other.
+pub(crate) fn is_cut(from: &TcpStream, to: &TcpStream) -> bool {
+    !passes_within(SILENCE, from, to)
+}
+
+fn passes_within(time: Duration, mut from: &TcpStream, mut to: &TcpStream) -> bool {
+    to.set_read_timeout(Some(time)).expect("set a timeout");
     from.write_all(b"x").expect("write");
     to.read_exact(&mut [0]).is_ok()
 }
@@ -172,7 +213,7 @@ pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// The machine and its surroundings. The thread of the test is in the machine.
+/// The machine and its surroundings.
 pub(crate) struct Lab {
     /// The machine itself.
     pub(crate) machine: Netns,
@@ -180,15 +221,11 @@ pub(crate) struct Lab {
     pub(crate) outside: Netns,
     /// A container of somebody else on the machine.
     pub(crate) neighbour: Netns,
-    runtime: Runtime,
+    runtime: OnceCell<Runtime>,
 }
 
 impl Lab {
-    /// Builds it; `None`, saying so, if the real machine does not allow that.
-    pub(crate) fn build() -> Option<Self> {
-        if !has_what_it_takes() {
-            return None;
-        }
+    fn build() -> Self {
         unshare(CloneFlags::CLONE_NEWNET).expect("make a network namespace");
         let machine = Netns::current();
         let outside = Netns::new();
@@ -222,23 +259,38 @@ impl Lab {
              ip link set eth0 up
              ip route add default via {DOCKER0}"
         ));
-        // Its threads begin in the namespace of this one.
-        let runtime = Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()
-            .expect("start a runtime");
-        Some(Self {
+        // The end of a pair that was put into operation first drops what it should send until the kernel has seen the other.
+        let settled = |netns: &Netns, link: &str| {
+            eventually("the link is in operation", || {
+                netns
+                    .shell(&format!("ip -o link show {link}"))
+                    .contains("state UP")
+            });
+        };
+        settled(&machine, "eth0");
+        settled(&machine, "other");
+        Self {
             machine,
             outside,
             neighbour,
-            runtime,
+            runtime: OnceCell::new(),
+        }
+    }
+
+    /// Threads that begin in the namespace of the machine.
+    fn runtime(&self) -> &Runtime {
+        self.runtime.get_or_init(|| {
+            Builder::new_multi_thread()
+                .worker_threads(2)
+                .enable_all()
+                .build()
+                .expect("start a runtime")
         })
     }
 
     /// Waits for a future.
     pub(crate) fn wait<F: Future>(&self, future: F) -> F::Output {
-        self.runtime.block_on(future)
+        self.runtime().block_on(future)
     }
 
     /// Starts a task.
@@ -246,7 +298,7 @@ impl Lab {
         &self,
         task: impl Future<Output = T> + Send + 'static,
     ) -> JoinHandle<T> {
-        self.runtime.spawn(task)
+        self.runtime().spawn(task)
     }
 
     /// The interfaces and packet filter rules of the machine.
@@ -256,7 +308,16 @@ impl Lab {
     }
 }
 
-fn has_what_it_takes() -> bool {
+/// Runs a test on a machine of its own, or says why that cannot be done here. The test's thread is in the machine.
+pub(crate) fn in_lab(test: impl FnOnce(&Lab) + Send + 'static) {
+    if has_what_it_takes() {
+        // The test program may run all its tests on one thread, and others want to find themselves in the real network.
+        spawn(|| test(&Lab::build()));
+    }
+}
+
+/// Whether tests can be run here. Says so if not.
+pub(crate) fn has_what_it_takes() -> bool {
     let programs = ["ip", "nft"];
     let missing: Vec<_> = programs
         .into_iter()

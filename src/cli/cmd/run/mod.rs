@@ -22,6 +22,7 @@ use crate::cli::Context;
 use crate::cli::args::Run;
 use crate::cli::bars::Bars;
 use crate::cli::bind::{Bound, bind};
+use crate::cli::browser::Page;
 use crate::cli::exit::Ending;
 use crate::cli::failure::Failure;
 use crate::cli::publish::Plan;
@@ -29,6 +30,7 @@ use crate::cli::state_file::{Reserved, State, StateFile};
 use crate::cli::streams::{feed, pass_on};
 use crate::cli::terminal::{self, RawMode, Resizes};
 use crate::cli::timing::Timing;
+use crate::embedded::Purpose;
 use crate::protocol::container::{Exit, Stdio};
 use crate::sdk::{Container, Location, Process, Tunnel, describe};
 
@@ -50,7 +52,7 @@ pub(super) async fn run(context: &Context, options: Run) -> Result<Ending, Failu
             "`-e {name}` has no effect: {name} is not set here"
         ));
     }
-    let ending = with_location(context, async |location| {
+    let ending = with_location(context, Purpose::Run, async |location| {
         session(context, &options, prepared, location).await
     })
     .await?;
@@ -107,7 +109,7 @@ async fn session(
     let process = container.first_process();
     let exit = tokio::select! {
         exit = until_end(process) => exit,
-        failure = beside(context, options, &prepared.page, &container, &doors, timing) => Err(failure),
+        failure = beside(context, options, prepared.page.as_ref(), &container, &doors, timing) => Err(failure),
     };
     // The terminal is for reading again before anything more is said on it.
     drop(raw);
@@ -193,7 +195,7 @@ async fn until_end(process: &Process) -> Result<Exit, Failure> {
 async fn beside(
     context: &Context,
     options: &Run,
-    page: &Option<crate::cli::browser::Page>,
+    page: Option<&Page>,
     container: &Container,
     doors: &[Door],
     timing: Timing,

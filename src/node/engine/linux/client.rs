@@ -159,13 +159,18 @@ impl Shim {
         answered.await.map_err(|_| gone())?
     }
 
-    /// Ends the shim with all containers, and waits for that.
-    pub(super) async fn end(&self) {
+    /// Ends the shim with all containers, without waiting for that.
+    pub(super) fn hang_up(&self) {
         self.reader.abort();
-        // However many hold the socket: nothing more is said on it.
+        // However many hold the socket: nothing more is said on it. It fails if the other side has hung up before.
         let _ =
             nix::sys::socket::shutdown(self.socket.as_raw_fd(), nix::sys::socket::Shutdown::Both);
         close(&self.table);
+    }
+
+    /// Ends the shim with all containers, and waits for that.
+    pub(super) async fn end(&self) {
+        self.hang_up();
         let mut ended = self.ended.clone();
         // Never a value: an error says that the thread has seen the end.
         while ended.changed().await.is_ok() {}
@@ -174,8 +179,7 @@ impl Shim {
 
 impl Drop for Shim {
     fn drop(&mut self) {
-        self.reader.abort();
-        close(&self.table);
+        self.hang_up();
     }
 }
 

@@ -113,7 +113,7 @@ impl LinuxContainer {
             limits: spec.limits,
             start: Start::new(spec.program, spec.stdio.terminal, [false; 3]),
         };
-        match assemble(&workshop, create, &spec.stdio, limit.clone()).await {
+        match assemble(&workshop, create, spec.stdio, limit.clone()).await {
             Ok((first, attachment)) => Ok(Self(Arc::new(Inner {
                 workshop,
                 first,
@@ -155,7 +155,7 @@ fn outside() -> Problem {
 async fn assemble(
     workshop: &Arc<Workshop>,
     mut create: Create,
-    stdio: &Stdio,
+    stdio: Stdio,
     limit: Option<MemoryLimit>,
 ) -> Result<(LinuxProcess, Attachment), Failure> {
     let directory = workshop.containers.join(&create.name);
@@ -275,7 +275,7 @@ impl Inner {
     }
 
     async fn exec(&self, program: Program, stdio: Stdio) -> Result<LinuxProcess, Problem> {
-        let (streams, ends) = connect(&stdio).step("make pipes for the process")?;
+        let (streams, ends) = connect(stdio).step("make pipes for the process")?;
         let attached = streams.stdio.each_ref().map(Option::is_some);
         let exec = Exec {
             cgroup: self.cgroup.clone(),

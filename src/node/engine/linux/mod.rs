@@ -69,7 +69,7 @@ pub fn use_shim_program(program: impl Into<PathBuf>) {
 /// Makes containers of Linux namespaces. Needs root.
 pub struct LinuxEngine {
     state: PathBuf,
-    instance: Instance,
+    instance: Arc<Instance>,
     store: Store,
     ranges: Arc<Ranges>,
     workshop: OnceCell<Arc<Workshop>>,
@@ -98,7 +98,7 @@ impl LinuxEngine {
             .create(state)
             .map_err(make)?;
         let state = state.canonicalize().map_err(make)?;
-        let instance = Instance::take(&state)?;
+        let instance = Arc::new(Instance::take(&state)?);
         let store = Store::open(&state.join("layers"))?;
         Ok(Self {
             ranges: Ranges::new(instance.slot()),
@@ -154,6 +154,15 @@ impl LinuxEngine {
     }
 }
 
+impl Drop for LinuxEngine {
+    fn drop(&mut self) {
+        // Somebody may still have a container, which would keep the shim.
+        if let Some(workshop) = self.workshop.get() {
+            workshop.shim.hang_up();
+        }
+    }
+}
+
 /// Makes a directory with these permissions, unless it is there.
 fn directory(path: &Path, mode: u32) -> io::Result<()> {
     match fs::create_dir(path) {
@@ -173,12 +182,12 @@ impl Engine for LinuxEngine {
         self.store.has(layer)
     }
 
-    fn add_layer<'a>(
-        &'a self,
+    fn add_layer(
+        &self,
         layer: Digest,
         tar: Box<dyn AsyncRead + Send + Unpin>,
         progress: Box<dyn Fn(u64) + Send + Sync>,
-    ) -> BoxFuture<'a, Result<(), EngineError>> {
+    ) -> BoxFuture<'_, Result<(), EngineError>> {
         async move { self.store.add(layer, tar, &*progress).await }.boxed()
     }
 
@@ -222,7 +231,9 @@ impl Engine for LinuxEngine {
             }
             self.removals.close();
             self.removals.wait().await;
-            if let Err(error) = self.instance.clear() {
+            let instance = Arc::clone(&self.instance);
+            let cleared = tokio::task::spawn_blocking(move || instance.clear()).await;
+            if let Ok(Err(error)) = cleared {
                 tracing::warn!(%error, "what the containers left could not be removed; the next start tries again");
             }
         }

@@ -31,7 +31,7 @@ pub(super) struct Ends {
 }
 
 /// Both ends of what a process is to be connected to.
-pub(super) fn connect(stdio: &Stdio) -> io::Result<(Streams, Ends)> {
+pub(super) fn connect(stdio: Stdio) -> io::Result<(Streams, Ends)> {
     let (progress, their_progress) = control::pair()?;
     let (their_go, go) = pipe_pair()?;
     let pipes = stdio.terminal.is_none();
@@ -116,20 +116,16 @@ impl LinuxProcess {
         let mut io = ProcessIo::default();
         let mut terminal = None;
         if ends.terminal {
-            match opening.await {
-                Ok(master) => {
-                    let master = Arc::new(Terminal::new(master).step("watch a terminal")?);
-                    io.stdin = Some(Box::new(TerminalEnd::new(Arc::clone(&master))));
-                    io.stdout = Some(Box::new(TerminalEnd::new(Arc::clone(&master))));
-                    terminal = Some(master);
-                }
-                Err(_) => {
-                    let outcome = launched.borrow().clone();
-                    return Err(outcome.and_then(Result::err).unwrap_or_else(|| {
-                        Problem::Other("the process ended before it had a terminal".to_owned())
-                    }));
-                }
-            }
+            let Ok(master) = opening.await else {
+                let outcome = launched.borrow().clone();
+                return Err(outcome.and_then(Result::err).unwrap_or_else(|| {
+                    Problem::Other("the process ended before it had a terminal".to_owned())
+                }));
+            };
+            let master = Arc::new(Terminal::new(master).step("watch a terminal")?);
+            io.stdin = Some(Box::new(TerminalEnd::new(Arc::clone(&master))));
+            io.stdout = Some(Box::new(TerminalEnd::new(Arc::clone(&master))));
+            terminal = Some(master);
         } else {
             let watched = "watch a standard stream";
             if let Some(fd) = ends.stdin {

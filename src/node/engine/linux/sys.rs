@@ -317,6 +317,15 @@ pub(super) fn prctl(option: libc::c_int, argument: libc::c_ulong) -> io::Result<
     Ok(result)
 }
 
+/// Gives the process a name, for whoever lists processes.
+pub(super) fn set_name(name: &CStr) -> io::Result<()> {
+    // SAFETY: the name is a live C string; the kernel takes the first 15 bytes.
+    check(libc::c_long::from(unsafe {
+        libc::prctl(libc::PR_SET_NAME, name.as_ptr(), 0, 0, 0)
+    }))?;
+    Ok(())
+}
+
 /// Gives the process a session keyring of its own.
 pub(super) fn new_session_keyring() -> io::Result<()> {
     const KEYCTL_JOIN_SESSION_KEYRING: libc::c_long = 1;

@@ -10,13 +10,14 @@
 //! Each engine has a network namespace of its own. A container has a veth pair to it, and a route rather than a bridge:
 //! containers share no link, so that none of them can take over another's address or listen to another's traffic. What
 //! leaves is translated twice, to the uplink's address and then to the machine's; the addresses of containers are visible
-//! nowhere else, so two engines may use the same ones. What may reach what is in [`rules`].
+//! nowhere else, so two engines may use the same ones. What may reach what is in `rules`.
 //!
 //! The machine itself gets one interface, one packet filter table, and the setting `net.ipv4.ip_forward=1`, which stays set
 //! because others may have come to rely on it. The kernel removes interface and table when the process ends, however it ends.
 //!
 //! Independent of the rest of the engine: it is given network namespaces and does not know who lives in them.
 
+mod attachment;
 mod firewall;
 mod namespace;
 mod netlink;
@@ -30,41 +31,37 @@ mod rules;
 mod survey;
 mod uplink;
 
-use std::fs;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use nix::sys::socket::{AddressFamily, SockProtocol};
-use tokio::net::TcpStream;
+use nix::sys::socket::SockProtocol;
 use tokio::task::spawn_blocking;
-use tokio::time::timeout;
 
+pub use self::attachment::Attachment;
 use self::firewall::Firewall;
 use self::namespace::{Entrance, Namespace};
 use self::netlink::Socket;
-use self::node::{Lease, Node, Remover};
+use self::node::{Node, Remover};
 use self::pool::Pool;
 use self::survey::{Subnet, Survey};
 use self::uplink::Uplink;
 use crate::node::engine::EngineError;
 
-/// Ranges for the addresses of containers, of which one is taken that the machine has no route to: what it can reach,
-/// containers can reach, too.
-const CONTAINERS: [Subnet; 5] = [
+/// Ranges for the addresses of containers. One is taken that the machine has no route to, since containers can reach what it
+/// can. The last is set aside for laboratories, for machines that have routes to all private addresses.
+const CONTAINERS: [Subnet; 6] = [
     Subnet::new(Ipv4Addr::new(10, 213, 0, 0), 16),
     Subnet::new(Ipv4Addr::new(172, 27, 0, 0), 16),
     Subnet::new(Ipv4Addr::new(10, 87, 0, 0), 16),
     Subnet::new(Ipv4Addr::new(192, 168, 0, 0), 16),
     Subnet::new(Ipv4Addr::new(100, 125, 0, 0), 16),
+    Subnet::new(Ipv4Addr::new(198, 19, 0, 0), 16),
 ];
 
-/// How long a connection inside a container may take. There is no distance: it waits only when the server's queue is full.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// The network of one engine. Dropping it cuts off all its containers.
+/// The network of one engine. Dropping it cuts off all its containers, and may block for some milliseconds, which
+/// [`Network::shutdown`] does not.
 #[derive(Debug)]
 pub struct Network {
     node: Arc<Node>,
@@ -92,79 +89,52 @@ impl Network {
     }
 
     fn create_now(slot: u16) -> Result<Self, EngineError> {
-        let failed = |step: &'static str| move |error| failure(step, error);
-        let mut route =
-            Socket::open(SockProtocol::NetlinkRoute).map_err(failed("open a netlink socket"))?;
-        let survey =
-            Survey::take(&mut route).map_err(failed("read the addresses of the machine"))?;
-        let (Some(containers), Some(addresses)) = (
-            survey.choose(&CONTAINERS, |range| range),
-            uplink::Addresses::choose(slot, &survey),
-        ) else {
-            return Err(EngineError::Unsupported(format!(
-                "the machine has routes to all of the address ranges that containers could have; one of {} must be free",
-                CONTAINERS
-                    .map(|range| format!("{}/{}", range.first, range.prefix))
-                    .join(", ")
-            )));
-        };
+        let mut route = Socket::open(SockProtocol::NetlinkRoute)
+            .map_err(|error| failure("open a netlink socket", error))?;
+        let survey = Survey::take(&mut route)
+            .map_err(|error| failure("read the addresses of the machine", error))?;
+        let plan = Plan::new(slot, &survey)?;
 
         let mut machine = survey.addresses.clone();
-        machine.push(addresses.machine);
-        let namespace =
-            Namespace::create(rules::node(&machine)).map_err(failed("make a network namespace"))?;
+        machine.push(plan.uplink.machine);
+        let namespace = Namespace::create(rules::node(&machine))
+            .map_err(|error| failure("make a network namespace", error))?;
         let (firewall, lack) = match namespace.filter {
             Ok(filter) => (Some(Firewall::new(filter)), None),
             Err(error) if uplink::is_unsupported(&error) => (None, Some(error)),
-            Err(error) => return Err(failure("set up the packet filter of the containers", error)),
+            Err(error) => return Err(failure("set up the packet filter of containers", error)),
         };
-        let node = Node::new(
-            namespace.route,
-            Pool::new(containers),
-            firewall,
-            survey.mtu(),
-        )
-        .map_err(failed("set up the network namespace"))?;
+        let pool = Pool::new(plan.containers);
+        let node = Node::new(namespace.route, pool, firewall, survey.mtu())
+            .map_err(|error| failure("set up the network namespace", error))?;
         let node = Arc::new(node);
         let remover = Remover::start(&node, namespace.slow_route)
-            .map_err(failed("start a thread for the network"))?;
+            .map_err(|error| failure("start a thread for the network", error))?;
+
+        let netns = namespace.netns.as_fd();
         let opened = match lack {
-            Some(error) => Err(error),
-            None => Uplink::create(
-                slot,
-                namespace.netns.as_fd(),
-                addresses,
-                &survey,
-                &mut route,
-            ),
+            Some(error) => Err(uplink::Error::Unsupported(error)),
+            None => Uplink::create(slot, netns, plan.uplink, &survey, &mut route),
         };
+        let opened = opened.and_then(|uplink| {
+            let index = node.open_uplink(rules::UPLINK, plan.uplink)?;
+            uplink.settle(&mut route)?;
+            uplink::forward_packets()?;
+            Ok((uplink, index))
+        });
         let uplink = match opened {
-            Ok(uplink) => {
-                let index = node
-                    .open_uplink(
-                        rules::UPLINK,
-                        addresses.node,
-                        uplink::PAIR,
-                        addresses.machine,
-                    )
-                    .and_then(|index| forward_packets().map(|()| index))
-                    .map_err(failed("connect the containers with the machine's network"))?;
-                Some((uplink, index))
-            }
-            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {
-                return Err(EngineError::InUse(format!(
-                    "the network interface {}",
-                    uplink::interface(slot)
-                )));
-            }
-            Err(error) if uplink::is_unsupported(&error) => {
+            Ok(uplink) => Some(uplink),
+            Err(uplink::Error::Unsupported(error)) => {
                 tracing::warn!(
                     "containers have no access to the outside: it takes Linux 5.12 or later with nf_tables and address \
                      translation (CONFIG_NF_TABLES_INET, CONFIG_NFT_CT, CONFIG_NFT_MASQ): {error}"
                 );
                 None
             }
-            Err(error) => {
+            Err(uplink::Error::Taken(name)) => {
+                return Err(EngineError::InUse(format!("the network interface {name}")));
+            }
+            Err(uplink::Error::Failed(error)) => {
                 return Err(failure(
                     "connect the containers with the machine's network",
                     error,
@@ -199,15 +169,11 @@ impl Network {
             .prepare(&netns)
             .await
             .map_err(|error| failure("enter the container's network namespace", error))?;
-        let attachment = Attachment {
-            lease,
-            netns,
-            entrance: self.entrance.clone(),
-        };
+        let attachment = Attachment::new(lease, netns, self.entrance.clone());
         let node = Arc::clone(&self.node);
         // The attachment goes along: should nobody wait for the result any more, it is undone.
         blocking(move || {
-            node.attach(&attachment.lease, attachment.netns.as_fd(), &mut inside)
+            node.attach(attachment.lease(), attachment.netns(), &mut inside)
                 .map_err(|error| failure("connect the container to the network", error))?;
             Ok(attachment)
         })
@@ -267,48 +233,28 @@ impl Drop for Network {
     }
 }
 
-/// A container's connection to the network. Dropping it frees its address.
-#[derive(Debug)]
-pub struct Attachment {
-    lease: Lease,
-    netns: Arc<OwnedFd>,
-    entrance: Entrance,
+/// The addresses of a network.
+struct Plan {
+    containers: Subnet,
+    uplink: uplink::Addresses,
 }
 
-impl Attachment {
-    /// The container's address.
-    #[must_use]
-    pub fn ip(&self) -> Ipv4Addr {
-        self.lease.address
-    }
-
-    /// Connects to a TCP port from inside the container: to 127.0.0.1 first, then to its own address, then to `::1`.
-    ///
-    /// # Errors
-    ///
-    /// `ConnectionRefused` when nothing listens on any of them, `TimedOut` when what listens does not accept.
-    pub async fn connect(&self, port: u16) -> io::Result<TcpStream> {
-        match timeout(CONNECT_TIMEOUT, self.connect_to_any(port)).await {
-            Ok(connected) => connected,
-            Err(_) => Err(io::ErrorKind::TimedOut.into()),
-        }
-    }
-
-    async fn connect_to_any(&self, port: u16) -> io::Result<TcpStream> {
-        for ip in [Ipv4Addr::LOCALHOST, self.ip()] {
-            let socket = self.entrance.tcp(&self.netns, AddressFamily::Inet).await?;
-            match socket.connect(SocketAddr::new(IpAddr::V4(ip), port)).await {
-                Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
-                other => return other,
-            }
-        }
-        let last = SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), port);
-        match self.entrance.tcp(&self.netns, AddressFamily::Inet6).await {
-            Ok(socket) => socket.connect(last).await,
-            Err(error) => Err(error),
-        }
-        // A kernel without IPv6 has nothing that listens there.
-        .map_err(|_| io::ErrorKind::ConnectionRefused.into())
+impl Plan {
+    /// Chooses what the machine does not use.
+    fn new(slot: u16, survey: &Survey) -> Result<Self, EngineError> {
+        let none_free = |what: &str, ranges: &[Subnet]| {
+            let ranges: Vec<_> = ranges.iter().map(Subnet::to_string).collect();
+            EngineError::Unsupported(format!(
+                "the machine has routes into every range that {what} could have addresses of: it takes one of {}",
+                ranges.join(", ")
+            ))
+        };
+        let containers = survey
+            .choose(&CONTAINERS, |range| range)
+            .ok_or_else(|| none_free("containers", &CONTAINERS))?;
+        let uplink = uplink::Addresses::choose(slot, survey)
+            .ok_or_else(|| none_free("the way out of them", &uplink::RANGES))?;
+        Ok(Self { containers, uplink })
     }
 }
 
@@ -320,16 +266,6 @@ impl Attachment {
 /// When the kernel refuses.
 pub fn sweep(slot: u16) -> Result<(), EngineError> {
     uplink::sweep(slot).map_err(|error| failure("remove what a previous network left", error))
-}
-
-/// Lets the machine pass packets on from one interface to another.
-fn forward_packets() -> io::Result<()> {
-    const SETTING: &str = "/proc/sys/net/ipv4/ip_forward";
-    if fs::read_to_string(SETTING)?.trim_end() == "0" {
-        fs::write(SETTING, "1")?;
-        tracing::info!("set net.ipv4.ip_forward=1, which containers need to reach the outside");
-    }
-    Ok(())
 }
 
 /// Runs what blocks on a thread that may block.

@@ -46,6 +46,9 @@ mod kernel {
     pub(super) const SET_KEY_TYPE: u16 = 4;
     pub(super) const SET_KEY_LENGTH: u16 = 5;
     pub(super) const SET_ID: u16 = 10;
+    pub(super) const SET_USERDATA: u16 = 13;
+    /// `NFTNL_UDATA_SET_KEYBYTEORDER` of libnftnl.
+    pub(super) const USERDATA_BYTE_ORDER: u8 = 0;
     pub(super) const ELEMENTS_TABLE: u16 = 1;
     pub(super) const ELEMENTS_SET: u16 = 2;
     pub(super) const ELEMENTS: u16 = 3;
@@ -93,16 +96,17 @@ pub(super) enum Key {
 }
 
 impl Key {
-    /// The number by which the `nft` program knows how to print it, and its length in octets.
-    fn kind(self) -> (u32, usize) {
+    /// What the `nft` program knows of how to print it: its number, and whether its octets are in network byte order. Then its
+    /// length in octets.
+    fn kind(self) -> (u32, bool, usize) {
         /// `TYPE_IPADDR` and `TYPE_IFNAME` of nftables, and how it joins two of them.
         const ADDRESS: u32 = 7;
         const INTERFACE: u32 = 41;
         const TYPE_BITS: u32 = 6;
         match self {
-            Self::Address => (ADDRESS, 4),
-            Self::AddressPair => (ADDRESS << TYPE_BITS | ADDRESS, 8),
-            Self::Interface => (INTERFACE, INTERFACE_NAME),
+            Self::Address => (ADDRESS, true, 4),
+            Self::AddressPair => (ADDRESS << TYPE_BITS | ADDRESS, true, 8),
+            Self::Interface => (INTERFACE, false, INTERFACE_NAME),
         }
     }
 }
@@ -179,7 +183,7 @@ impl Batch {
 
     /// Adds a set. `id` is a number of its own within the batch.
     pub(super) fn set(self, name: &str, id: u32, key: Key) -> Self {
-        let (kind, length) = key.kind();
+        let (kind, network_order, length) = key.kind();
         let length = u32::try_from(length).expect("keys are short");
         let set = Attributes::new()
             .with_text(kernel::SET_TABLE, &self.table)
@@ -187,7 +191,8 @@ impl Batch {
             .with(kernel::SET_FLAGS, 0_u32.to_be_bytes())
             .with(kernel::SET_KEY_TYPE, kind.to_be_bytes())
             .with(kernel::SET_KEY_LENGTH, length.to_be_bytes())
-            .with(kernel::SET_ID, id.to_be_bytes());
+            .with(kernel::SET_ID, id.to_be_bytes())
+            .with(kernel::SET_USERDATA, byte_order_data(network_order));
         self.push(libc::NFT_MSG_NEWSET, libc::NLM_F_CREATE, set)
     }
 
@@ -265,6 +270,12 @@ impl Batch {
     pub(super) fn is_empty(&self) -> bool {
         self.messages.is_empty()
     }
+}
+
+/// The byte order of a set's keys as the `nft` program writes it: type, length, number.
+fn byte_order_data(network_order: bool) -> Vec<u8> {
+    let order: u32 = if network_order { 2 } else { 1 };
+    [&[kernel::USERDATA_BYTE_ORDER, 4][..], &order.to_ne_bytes()].concat()
 }
 
 /// What the kernel calls a rule within its table.

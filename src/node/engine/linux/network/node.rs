@@ -11,6 +11,7 @@ use super::firewall::Firewall;
 use super::netlink::{Socket, is_absent};
 use super::pool::Pool;
 use super::rtnl::{self, LOOPBACK, VethEnd};
+use super::uplink::{self, Addresses};
 use crate::node::engine::EngineError;
 
 /// Index of the first container's interface. Those below are for what the kernel makes by itself.
@@ -118,24 +119,17 @@ impl Node {
         })
     }
 
-    /// Sets up the node's end of the uplink, with its address, and sends through it what is not for containers. Returns its index.
-    pub(super) fn open_uplink(
-        &self,
-        name: &str,
-        address: Ipv4Addr,
-        prefix: u8,
-        gateway: Ipv4Addr,
-    ) -> io::Result<u32> {
+    /// Sets up the interface `name` as the node's end of the uplink, and sends through it what is not for containers. Returns
+    /// its index.
+    pub(super) fn open_uplink(&self, name: &str, addresses: Addresses) -> io::Result<u32> {
         let mut route = lock(&self.route);
-        let index = rtnl::find(&mut route, name)?
-            .ok_or(io::ErrorKind::NotFound)?
-            .index;
+        let link = rtnl::find(&mut route, name)?.ok_or(io::ErrorKind::NotFound)?;
         route.request(vec![
-            rtnl::add_address(index, address, prefix),
-            rtnl::set_up(index),
-            rtnl::default_route(gateway, index),
+            rtnl::add_address(link.index, addresses.node, uplink::PAIR),
+            rtnl::set_up(link.index),
+            rtnl::default_route(addresses.machine, link.index),
         ])?;
-        Ok(index)
+        Ok(link.index)
     }
 
     /// An address and an interface index; `None` if all addresses are taken.
@@ -179,7 +173,8 @@ impl Node {
             rtnl::add_address(index, address, 32),
             rtnl::set_up(index),
             rtnl::default_route(self.gateway, index),
-        ])
+        ])?;
+        lock(&self.route).request(vec![rtnl::settle(index)])
     }
 
     /// Lets one container connect to another.

@@ -120,6 +120,12 @@ pub(super) fn get_link(index: u32) -> Message {
     )
 }
 
+/// Lets an interface transmit from now on. The end of a veth pair that is put into operation first drops what it should send
+/// until the kernel gets around to noticing that the other end is there, too; asking for the state makes it notice.
+pub(super) fn settle(index: u32) -> Message {
+    get_link(index)
+}
+
 /// Gives an interface an address within a subnet.
 pub(super) fn add_address(index: u32, address: Ipv4Addr, prefix: u8) -> Message {
     let mut header = [0; ADDRESS_HEADER];

@@ -165,7 +165,7 @@ impl Rule {
     }
 
     /// The destination is in 169.254.0.0/16, the range for addresses that are valid on one link only.
-    pub(super) fn to_link_local(self) -> Self {
+    pub(super) fn link_local_destination(self) -> Self {
         self.payload(kernel::NETWORK_HEADER, kernel::REGISTER, 16, 2)
             .equals(&[169, 254])
     }

@@ -5,9 +5,9 @@
 //!                      (table `tfnz`)              (table `tfnz-SLOT`)
 //! ```
 //!
-//! Each of the two alone keeps containers off the services of the machine. The machine's rules know every address that it
-//! has at that moment, but an administrator can flush them, and they end with the process. The node's rules know only the
-//! addresses from when it was made, but nobody else sees them and they last as long as any container can send.
+//! Each of the two alone keeps containers off the services of the machine. The machine's rules hold for every address that it
+//! ever has, but they end with the process, a moment before the last container may. The node's rules know only the addresses
+//! from when it was made, but they last as long as anything can be sent.
 //!
 //! Between containers there is no link layer that they share: each has a veth pair of its own, and what one sends to another
 //! is routed. So there is nothing to spoof with ARP, and the strict reverse path filter drops whatever does not come
@@ -48,7 +48,10 @@ pub(super) fn node(machine: &[Ipv4Addr]) -> Batch {
         Rule::new().coming_through(UPLINK).discard(),
         Rule::new().destination_in(MACHINE).discard(),
         // There a cloud hands out the machine's credentials. Its name server may be there, too.
-        Rule::new().to_link_local().not_to_port(DNS).discard(),
+        Rule::new()
+            .link_local_destination()
+            .not_to_port(DNS)
+            .discard(),
         Rule::new().leaving_through(UPLINK).accept(),
         // Answers pass only while the pair is open, so that closing it ends its connections, too.
         Rule::new().pair_in(PAIRS).accept(),

@@ -1,13 +1,18 @@
 //! What the machine's own network uses, so that ours keeps out of its way.
 
+use std::fmt;
 use std::io;
 use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
 
 use super::netlink::Socket;
 use super::rtnl::{self, Link, Route};
 
 /// Largest packet where nothing says otherwise, in octets.
 const ETHERNET_MTU: u32 = 1500;
+
+/// What the packets of a veth pair can be limited to, in octets; below the minimum nothing works well.
+const VETH_MTU: RangeInclusive<u32> = 576..=65535;
 
 /// Routes that share at most this many bits are taken for ways to everywhere: some VPNs split the default route in two.
 const DEFAULT_ROUTE_BITS: u8 = 1;
@@ -42,6 +47,12 @@ impl Subnet {
         let shared = self.prefix.min(other.prefix);
         let mask = u32::MAX.checked_shl(32 - u32::from(shared)).unwrap_or(0);
         (self.first.to_bits() ^ other.first.to_bits()) & mask == 0
+    }
+}
+
+impl fmt::Display for Subnet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.first, self.prefix)
     }
 }
 
@@ -96,28 +107,32 @@ impl Survey {
         })
     }
 
-    /// The first of the candidates that is free, judged by the part of it that `part` says is needed.
+    /// The first of the candidates that is free, judged by the part of it that `part` says is needed. If none is, the one that
+    /// lies within the widest route: a VPN that claims all private addresses hardly uses them all, and ours hide only those
+    /// that are in use. `None` if there are narrower routes into each.
     pub(super) fn choose(
         &self,
         candidates: &[Subnet],
         part: impl Fn(Subnet) -> Subnet,
     ) -> Option<Subnet> {
-        let free = |wanted: Subnet| !self.used.iter().any(|used| used.overlaps(wanted));
+        let narrowest = |wanted: Subnet| {
+            let overlapping = self.used.iter().filter(|used| used.overlaps(wanted));
+            overlapping.map(|used| used.prefix).max()
+        };
         candidates
             .iter()
             .copied()
             .map(part)
-            .find(|wanted| free(*wanted))
+            .filter(|wanted| narrowest(*wanted).is_none_or(|prefix| prefix < wanted.prefix))
+            .min_by_key(|wanted| narrowest(*wanted))
     }
 
     /// The largest packet that all ways outside carry, in octets.
     pub(super) fn mtu(&self) -> u32 {
-        // Packets within the machine may be larger than any interface to the outside allows, and larger than 1500.
-        self.outside
-            .iter()
-            .map(|link| link.mtu)
-            .min()
+        let narrowest = self.outside.iter().map(|link| link.mtu).min();
+        narrowest
             .unwrap_or(ETHERNET_MTU)
+            .clamp(*VETH_MTU.start(), *VETH_MTU.end())
     }
 }
 
@@ -163,7 +178,12 @@ mod tests {
         };
         let candidates = ["10.213.0.0/16", "172.27.0.0/16", "192.168.0.0/16"].map(subnet);
         assert_eq!(survey.choose(&candidates, |all| all), Some(candidates[2]));
-        assert_eq!(survey.choose(&candidates[..2], |all| all), None);
+        // The route to 10.0.0.0/8 is wide, the one to 172.27.3.0/24 is not.
+        assert_eq!(
+            survey.choose(&candidates[..2], |all| all),
+            Some(candidates[0])
+        );
+        assert_eq!(survey.choose(&candidates[1..2], |all| all), None);
         let part = |all: Subnet| Subnet::new(all.first, 24);
         assert_eq!(
             survey.choose(&candidates, part),

@@ -5,6 +5,7 @@
 //! and the table with the socket that made it, so the kernel removes both even after `kill -9`; only the two rules, which
 //! then apply to nothing, wait for [`sweep`].
 
+use std::fs;
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::BorrowedFd;
@@ -22,12 +23,15 @@ use super::survey::{Subnet, Survey};
 pub(super) const PAIR: u8 = 31;
 
 /// Ranges of which each slot has two addresses. The first is set aside for laboratories, so it is hardly ever routed.
-const RANGES: [Subnet; 4] = [
-    Subnet::new(Ipv4Addr::new(198, 18, 0, 0), 15),
-    Subnet::new(Ipv4Addr::new(10, 254, 0, 0), 15),
-    Subnet::new(Ipv4Addr::new(172, 30, 0, 0), 15),
-    Subnet::new(Ipv4Addr::new(100, 126, 0, 0), 15),
+pub(super) const RANGES: [Subnet; 4] = [
+    Subnet::new(Ipv4Addr::new(198, 18, 0, 0), 16),
+    Subnet::new(Ipv4Addr::new(10, 254, 0, 0), 16),
+    Subnet::new(Ipv4Addr::new(172, 30, 0, 0), 16),
+    Subnet::new(Ipv4Addr::new(100, 126, 0, 0), 16),
 ];
+
+/// How many slots a range has room for. Should two that are so far apart live at once, the later one takes another range.
+const SLOTS: u16 = 1 << 15;
 
 /// The table that `iptables` and Docker keep their forwarding rules in, of the family IPv4.
 const IPTABLES: &str = "filter";
@@ -59,13 +63,27 @@ impl Addresses {
     /// Two that the machine does not use; `None` if all candidates are taken.
     pub(super) fn choose(slot: u16, survey: &Survey) -> Option<Self> {
         let pair = survey.choose(&RANGES, |range| {
-            Subnet::new(range.at(2 * u32::from(slot)), PAIR)
+            Subnet::new(range.at(2 * u32::from(slot % SLOTS)), PAIR)
         })?;
         Some(Self {
             machine: pair.at(0),
             node: pair.at(1),
         })
     }
+}
+
+/// Why there is no uplink.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    /// There is an interface of this name.
+    #[error("there is an interface {0} already")]
+    Taken(String),
+    /// The kernel does not have the packet filter that keeps containers apart from the machine.
+    #[error("the kernel lacks a packet filter")]
+    Unsupported(#[source] io::Error),
+    /// A step failed that should not have.
+    #[error("the kernel refused")]
+    Failed(#[from] io::Error),
 }
 
 /// An uplink. Dropping it leaves nothing on the machine but the link, which ends with the node's namespace.
@@ -78,41 +96,54 @@ pub(super) struct Uplink {
 }
 
 impl Uplink {
-    /// Connects the namespace `node` with the machine. Packets pass from here on, if the machine forwards any.
+    /// Connects the namespace `node` with the machine, and leaves the machine as it was if that fails.
     pub(super) fn create(
         slot: u16,
         node: BorrowedFd<'_>,
         addresses: Addresses,
         survey: &Survey,
         route: &mut Socket,
-    ) -> io::Result<Self> {
+    ) -> Result<Self, Error> {
         let name = interface(slot);
         if rtnl::find(route, &name)?.is_some() {
-            return Err(io::Error::from_raw_os_error(libc::EEXIST));
+            return Err(Error::Taken(name));
         }
-        let mut uplink = Self {
-            filter: Filter::open()?,
-            name,
-        };
         // The rules come first: there is no moment in which the link is without.
-        uplink
-            .filter
-            .commit(rules::machine(&uplink.name, &survey.outside))?;
+        let rules = rules::machine(&name, &survey.outside);
+        let filter = Filter::open().and_then(|mut filter| filter.commit(rules).map(|()| filter));
+        let filter = filter.map_err(|error| {
+            if is_unsupported(&error) {
+                Error::Unsupported(error)
+            } else {
+                Error::Failed(error)
+            }
+        })?;
+        let mut uplink = Self { filter, name };
         uplink.accept_forwarding()?;
+        uplink.add_link(node, addresses, survey.mtu(), route)?;
+        Ok(uplink)
+    }
 
-        let mtu = survey.mtu();
-        let end = VethEnd {
-            name: &uplink.name,
+    /// Lets the machine's end transmit, once the node's end is in operation. See [`rtnl::settle`].
+    pub(super) fn settle(&self, route: &mut Socket) -> io::Result<()> {
+        let link = rtnl::find(route, &self.name)?.ok_or(io::ErrorKind::NotFound)?;
+        route.request(vec![rtnl::settle(link.index)])
+    }
+
+    fn add_link(
+        &self,
+        node: BorrowedFd<'_>,
+        addresses: Addresses,
+        mtu: u32,
+        route: &mut Socket,
+    ) -> io::Result<()> {
+        let end = |name| VethEnd {
+            name,
             index: 0,
             mtu,
         };
-        let peer = VethEnd {
-            name: UPLINK,
-            index: 0,
-            mtu,
-        };
-        route.request(vec![rtnl::add_veth(&end, &peer, node)])?;
-        let ready = rtnl::find(route, &uplink.name).and_then(|link| {
+        route.request(vec![rtnl::add_veth(&end(&self.name), &end(UPLINK), node)])?;
+        let ready = rtnl::find(route, &self.name).and_then(|link| {
             let index = link.ok_or(io::ErrorKind::NotFound)?.index;
             route.request(vec![
                 rtnl::without_ipv6_address(index),
@@ -120,14 +151,13 @@ impl Uplink {
                 rtnl::set_up(index),
             ])
         });
-        if let Err(error) = ready {
+        if ready.is_err() {
             // It would go with the node's namespace, too, but a little later.
-            delete(route, &uplink.name).unwrap_or_else(|error| {
-                tracing::warn!("cannot remove the interface {}: {error}", uplink.name);
+            delete(route, &self.name).unwrap_or_else(|error| {
+                tracing::warn!("cannot remove the interface {}: {error}", self.name);
             });
-            return Err(error);
         }
-        Ok(uplink)
+        ready
     }
 
     /// Keeps the rules of Docker or a firewall from dropping what goes in and out through the uplink. Our own rules drop what
@@ -216,6 +246,16 @@ pub(super) fn sweep(slot: u16) -> io::Result<()> {
     }
 }
 
+/// Lets the machine pass packets on from one interface to another.
+pub(super) fn forward_packets() -> io::Result<()> {
+    const SETTING: &str = "/proc/sys/net/ipv4/ip_forward";
+    if fs::read_to_string(SETTING)?.trim_end() == "0" {
+        fs::write(SETTING, "1")?;
+        tracing::info!("set net.ipv4.ip_forward=1, which containers need to reach the outside");
+    }
+    Ok(())
+}
+
 /// Whether the error says that the kernel lacks what was asked for: the packet filter, or a kind of rule.
 pub(super) fn is_unsupported(error: &io::Error) -> bool {
     matches!(
@@ -236,18 +276,21 @@ mod tests {
 
     #[test]
     fn slots_share_no_address() {
-        let survey = Survey::default();
-        let mut seen = std::collections::BTreeSet::new();
-        for slot in [0, 1, 2, 127, 128, 32767, 65534, 65535] {
+        let mut survey = Survey::default();
+        for slot in [0, 1, 2, 127, 128, 32767, 32768, 65534, 65535] {
             let pair = Addresses::choose(slot, &survey).expect("free addresses");
-            assert!(
-                seen.insert(pair.machine) && seen.insert(pair.node),
-                "{slot}: {pair:?}"
-            );
-            assert!(
-                RANGES[0].overlaps(Subnet::new(pair.node, 32)),
-                "{slot}: {pair:?}"
-            );
+            for address in [pair.machine, pair.node] {
+                let address = Subnet::new(address, 32);
+                assert!(
+                    !survey.used.iter().any(|used| used.overlaps(address)),
+                    "{slot}: {pair:?}"
+                );
+                assert!(
+                    RANGES.iter().any(|range| range.overlaps(address)),
+                    "{slot}: {pair:?}"
+                );
+            }
+            survey.used.push(Subnet::new(pair.machine, PAIR));
         }
     }
 

@@ -134,6 +134,6 @@ impl Executor for FirstProcess {
             .lock()
             .map_err(|_| taken("a lock was poisoned"))?
             .take();
-        launch.go(terminal)
+        launch.go(terminal.as_ref())
     }
 }

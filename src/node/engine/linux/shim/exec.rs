@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use super::super::control::{self, Exec, Problem, Report, Step, Streams};
 use super::super::sys::{self, Forked};
-use super::launch::Launch;
+use super::launch::{Launch, NEVER_RAN};
 use super::privileges::{become_root, hide};
 use super::seccomp::Filter;
 use super::view::View;
@@ -61,14 +61,14 @@ pub(super) fn exec(
                 launch.open_terminal()
             };
             match run() {
-                Ok(terminal) => launch.go(terminal),
+                Ok(terminal) => launch.go(terminal.as_ref()),
                 Err(problem) => {
                     // Nobody is left to tell if this fails.
                     let _ = control::send_plain(
                         &launch.streams.progress,
                         &control::Progress::Failed(problem),
                     );
-                    sys::exit_now(125)
+                    sys::exit_now(NEVER_RAN)
                 }
             }
         }

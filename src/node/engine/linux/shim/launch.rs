@@ -26,6 +26,9 @@ use super::user::User;
 /// Docker's default.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// Status of a process that ended before it had a program, as `docker run` has it.
+pub(super) const NEVER_RAN: i32 = 125;
+
 /// A process that is about to run a program.
 pub(super) struct Launch {
     /// What to run.
@@ -89,24 +92,21 @@ impl Launch {
     }
 
     /// Waits for the word to go, and runs the program. Says on the progress socket what keeps it from running.
-    pub(super) fn go(self, terminal: Option<OwnedFd>) -> ! {
+    pub(super) fn go(&self, terminal: Option<&OwnedFd>) -> ! {
         let mut keep: Vec<RawFd> = self.streams.descriptors().map(AsRawFd::as_raw_fd).collect();
-        keep.extend(terminal.as_ref().map(AsRawFd::as_raw_fd));
-        let problem = match sys::close_all_but(&keep).step("close descriptors") {
-            Err(problem) => problem,
-            Ok(()) => {
+        keep.extend(terminal.map(AsRawFd::as_raw_fd));
+        let Err(problem) = sys::close_all_but(&keep)
+            .step("close descriptors")
+            .and_then(|()| {
                 if !self.may_go() {
-                    sys::exit_now(125);
+                    sys::exit_now(NEVER_RAN);
                 }
-                match self.run(terminal) {
-                    Err(problem) => problem,
-                }
-            }
-        };
+                self.run(terminal)
+            });
         let status = match problem {
             Problem::NotFound(_) => 127,
             Problem::NotExecutable(_) => 126,
-            _ => 125,
+            _ => NEVER_RAN,
         };
         // Nobody is left to tell if this fails.
         let _ = control::send_plain(&self.streams.progress, &Progress::Failed(problem));
@@ -125,7 +125,7 @@ impl Launch {
             .is_ok_and(|fd| matches!(File::from(fd).read_exact(&mut byte), Ok(())))
     }
 
-    fn run(&self, terminal: Option<OwnedFd>) -> Result<std::convert::Infallible, Problem> {
+    fn run(&self, terminal: Option<&OwnedFd>) -> Result<std::convert::Infallible, Problem> {
         hide().step("hide the memory")?;
         let root = File::open("/").step("open the root directory")?;
         let user = User::find(&root, &self.start.user)?;
@@ -162,13 +162,13 @@ impl Launch {
     }
 
     /// Puts the standard streams where they belong.
-    fn connect(&self, terminal: Option<OwnedFd>, user: &User) -> Result<(), Problem> {
+    fn connect(&self, terminal: Option<&OwnedFd>, user: &User) -> Result<(), Problem> {
         // A first process leads a session already.
         match nix::unistd::setsid() {
             Ok(_) | Err(Errno::EPERM) => {}
             Err(errno) => return Err(errno).step("start a session"),
         }
-        let streams = match &terminal {
+        let streams = match terminal {
             Some(terminal) => {
                 std::os::unix::fs::fchown(terminal, Some(user.uid), None)
                     .and_then(|()| {

@@ -25,6 +25,8 @@ mod mounts;
 mod privileges;
 mod root;
 mod seccomp;
+#[cfg(target_arch = "x86_64")]
+mod seccomp32;
 mod user;
 mod view;
 
@@ -53,9 +55,8 @@ const DESCRIPTORS: u64 = 1_048_576;
 
 /// Is the shim. Standard input is the socket to the engine.
 pub(super) fn main() -> ! {
-    let control = match take_control() {
-        Ok(control) => control,
-        Err(_) => sys::exit_now(1),
+    let Ok(control) = take_control() else {
+        sys::exit_now(1)
     };
     // SAFETY: the program has just started and has one thread.
     #[allow(unsafe_code, reason = "forks")]
@@ -130,6 +131,7 @@ struct Shim<'a> {
 fn prepare(control: &OwnedFd) -> Result<Option<Shim<'_>>, Problem> {
     sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL.cast_unsigned().into())
         .step("die with the engine")?;
+    sys::set_name(c"tf-shim").step("take a name")?;
     privileges::hide().step("hide the memory")?;
     privileges::reset_signals().step("reset the signals")?;
     let mut children = SigSet::empty();

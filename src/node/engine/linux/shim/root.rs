@@ -8,7 +8,7 @@
 use std::fs;
 use std::io::Write;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Component, Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -24,6 +24,9 @@ pub(super) const ROOT: &str = "/root";
 /// Where its bundle is, likewise.
 pub(super) const BUNDLE: &str = "/bundle";
 
+/// How much the files of a specification can be to be kept in memory rather than on disk, in bytes.
+const IN_MEMORY: usize = 1 << 20;
+
 /// Mounts the root file system of a container at [`ROOT`]. The caller is in a mount namespace of its own.
 pub(super) fn mount_root(create: &Create) -> Result<(), Problem> {
     mount(
@@ -37,30 +40,37 @@ pub(super) fn mount_root(create: &Create) -> Result<(), Problem> {
     let lower = mount_layers(create)?;
 
     let directory = Path::new(view::CONTAINERS).join(&create.name);
-    let make = |name: &str, owner: Option<u32>| -> Result<PathBuf, Problem> {
-        let path = directory.join(name);
-        let step = || format!("make {name}, a directory of the container,");
-        fs::DirBuilder::new()
-            .mode(0o755)
-            .create(&path)
-            .step(step())?;
-        // Whatever the mask of the process that started us.
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).step(step())?;
-        if owner.is_some() {
-            chown(&path, owner, owner).step(step())?;
-        }
-        Ok(path)
+    let owner = Some(create.first_id);
+    // A new inode on a busy disk takes longer than all else here, and what is little fits into memory.
+    let length: usize = create.files.iter().map(|file| file.content.len()).sum();
+    let place = if length <= IN_MEMORY {
+        Path::new(BUNDLE)
+    } else {
+        &directory
     };
-    let first_id = Some(create.first_id);
-    let files = make("files", first_id)?;
-    // Not one below the other, and none used twice: the kernel marks what a volatile overlay has worked in.
-    mount_overlay(&lower, &files, &make("files.work", None)?)?;
+    let files = make_directory(place, "files", owner)?;
+    // None is used twice: the kernel marks what a volatile overlay has worked in.
+    mount_overlay(&lower, &files, &make_directory(place, "files.work", None)?)?;
     write_files(create)?;
     umount2(ROOT, MntFlags::empty()).step("unmount the files of the container")?;
 
     let lower = format!("{}:{lower}", files.display());
-    mount_overlay(&lower, &make("upper", first_id)?, &make("work", None)?)?;
+    let upper = make_directory(&directory, "upper", owner)?;
+    mount_overlay(&lower, &upper, &make_directory(&directory, "work", None)?)?;
     mount_hosts(&directory)
+}
+
+/// Makes a directory that belongs to the container, or to us.
+fn make_directory(place: &Path, name: &str, owner: Option<u32>) -> Result<PathBuf, Problem> {
+    let path = place.join(name);
+    let make = || {
+        fs::create_dir(&path)?;
+        // Whatever the mask of the process that started us.
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+        chown(&path, owner, owner)
+    };
+    make().step(format!("make {name}, a directory of the container,"))?;
+    Ok(path)
 }
 
 /// Mounts the engine's `hosts` file over the container's. It is written when the container has its address, which is later.

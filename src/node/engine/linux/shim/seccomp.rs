@@ -9,267 +9,55 @@ use std::collections::BTreeMap;
 
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
-    SeccompRule, TargetArch, sock_filter,
+    SeccompRule, TargetArch,
 };
 
 use super::super::control::Problem;
 
 /// Calls that pass whatever their arguments, on every processor.
+#[rustfmt::skip]
+#[allow(clippy::wildcard_imports, reason = "a table of two hundred names")]
 const CALLS: &[libc::c_long] = {
     use libc::*;
     &[
-        SYS_accept,
-        SYS_accept4,
-        SYS_adjtimex,
-        SYS_bind,
-        SYS_brk,
-        SYS_capget,
-        SYS_capset,
-        SYS_chdir,
-        SYS_chroot,
-        SYS_clock_adjtime,
-        SYS_clock_getres,
-        SYS_clock_gettime,
-        SYS_clock_nanosleep,
-        SYS_close,
-        SYS_close_range,
-        SYS_connect,
-        SYS_copy_file_range,
-        SYS_dup,
-        SYS_dup3,
-        SYS_epoll_create1,
-        SYS_epoll_ctl,
-        SYS_epoll_pwait,
-        SYS_epoll_pwait2,
-        SYS_eventfd2,
-        SYS_execve,
-        SYS_execveat,
-        SYS_exit,
-        SYS_exit_group,
-        SYS_faccessat,
-        SYS_faccessat2,
-        SYS_fadvise64,
-        SYS_fallocate,
-        SYS_fanotify_mark,
-        SYS_fchdir,
-        SYS_fchmod,
-        SYS_fchmodat,
-        SYS_fchmodat2,
-        SYS_fchown,
-        SYS_fchownat,
-        SYS_fcntl,
-        SYS_fdatasync,
-        SYS_fgetxattr,
-        SYS_flistxattr,
-        SYS_flock,
-        SYS_fremovexattr,
-        SYS_fsetxattr,
-        SYS_fstat,
-        SYS_fstatfs,
-        SYS_fsync,
-        SYS_ftruncate,
-        SYS_futex,
-        SYS_futex_waitv,
-        SYS_getcpu,
-        SYS_getcwd,
-        SYS_getdents64,
-        SYS_getegid,
-        SYS_geteuid,
-        SYS_getgid,
-        SYS_getgroups,
-        SYS_getitimer,
-        SYS_getpeername,
-        SYS_getpgid,
-        SYS_getpid,
-        SYS_getppid,
-        SYS_getpriority,
-        SYS_getrandom,
-        SYS_getresgid,
-        SYS_getresuid,
-        SYS_getrlimit,
-        SYS_get_robust_list,
-        SYS_getrusage,
-        SYS_getsid,
-        SYS_getsockname,
-        SYS_getsockopt,
-        SYS_gettid,
-        SYS_gettimeofday,
-        SYS_getuid,
-        SYS_getxattr,
-        SYS_inotify_add_watch,
-        SYS_inotify_init1,
-        SYS_inotify_rm_watch,
-        SYS_io_cancel,
-        SYS_ioctl,
-        SYS_io_destroy,
-        SYS_io_getevents,
-        SYS_ioprio_get,
-        SYS_ioprio_set,
-        SYS_io_setup,
-        SYS_io_submit,
-        SYS_kill,
-        SYS_landlock_add_rule,
-        SYS_landlock_create_ruleset,
-        SYS_landlock_restrict_self,
-        SYS_lgetxattr,
-        SYS_linkat,
-        SYS_listen,
-        SYS_listxattr,
-        SYS_llistxattr,
-        SYS_lremovexattr,
-        SYS_lseek,
-        SYS_lsetxattr,
-        SYS_madvise,
-        SYS_membarrier,
-        SYS_memfd_create,
-        SYS_memfd_secret,
-        SYS_mincore,
-        SYS_mkdirat,
-        SYS_mknodat,
-        SYS_mlock,
-        SYS_mlock2,
-        SYS_mlockall,
-        SYS_mmap,
-        SYS_mprotect,
-        SYS_mq_getsetattr,
-        SYS_mq_notify,
-        SYS_mq_open,
-        SYS_mq_timedreceive,
-        SYS_mq_timedsend,
-        SYS_mq_unlink,
-        SYS_mremap,
-        SYS_mseal,
-        SYS_msgctl,
-        SYS_msgget,
-        SYS_msgrcv,
-        SYS_msgsnd,
-        SYS_msync,
-        SYS_munlock,
-        SYS_munlockall,
-        SYS_munmap,
-        SYS_name_to_handle_at,
-        SYS_nanosleep,
-        SYS_newfstatat,
-        SYS_openat,
-        SYS_openat2,
-        SYS_pidfd_open,
-        SYS_pidfd_send_signal,
-        SYS_pipe2,
-        SYS_pkey_alloc,
-        SYS_pkey_free,
-        SYS_pkey_mprotect,
-        SYS_ppoll,
-        SYS_prctl,
-        SYS_pread64,
-        SYS_preadv,
-        SYS_preadv2,
-        SYS_prlimit64,
-        SYS_process_mrelease,
-        SYS_process_vm_readv,
-        SYS_process_vm_writev,
-        SYS_pselect6,
-        SYS_ptrace,
-        SYS_pwrite64,
-        SYS_pwritev,
-        SYS_pwritev2,
-        SYS_read,
-        SYS_readahead,
-        SYS_readlinkat,
-        SYS_readv,
-        SYS_recvfrom,
-        SYS_recvmmsg,
-        SYS_recvmsg,
-        SYS_remap_file_pages,
-        SYS_removexattr,
-        SYS_renameat,
-        SYS_renameat2,
-        SYS_restart_syscall,
-        SYS_rseq,
-        SYS_rt_sigaction,
-        SYS_rt_sigpending,
-        SYS_rt_sigprocmask,
-        SYS_rt_sigqueueinfo,
-        SYS_rt_sigreturn,
-        SYS_rt_sigsuspend,
-        SYS_rt_sigtimedwait,
-        SYS_rt_tgsigqueueinfo,
-        SYS_sched_getaffinity,
-        SYS_sched_getattr,
-        SYS_sched_getparam,
-        SYS_sched_get_priority_max,
-        SYS_sched_get_priority_min,
-        SYS_sched_getscheduler,
-        SYS_sched_rr_get_interval,
-        SYS_sched_setaffinity,
-        SYS_sched_setattr,
-        SYS_sched_setparam,
-        SYS_sched_setscheduler,
-        SYS_sched_yield,
-        SYS_seccomp,
-        SYS_semctl,
-        SYS_semget,
-        SYS_semop,
-        SYS_semtimedop,
-        SYS_sendfile,
-        SYS_sendmmsg,
-        SYS_sendmsg,
-        SYS_sendto,
-        SYS_setfsgid,
-        SYS_setfsuid,
-        SYS_setgid,
-        SYS_setgroups,
-        SYS_setitimer,
-        SYS_setpgid,
-        SYS_setpriority,
-        SYS_setregid,
-        SYS_setresgid,
-        SYS_setresuid,
-        SYS_setreuid,
-        SYS_setrlimit,
-        SYS_set_robust_list,
-        SYS_setsid,
-        SYS_setsockopt,
-        SYS_set_tid_address,
-        SYS_setuid,
-        SYS_setxattr,
-        SYS_shmat,
-        SYS_shmctl,
-        SYS_shmdt,
-        SYS_shmget,
-        SYS_shutdown,
-        SYS_sigaltstack,
-        SYS_signalfd4,
-        SYS_socketpair,
-        SYS_splice,
-        SYS_statfs,
-        SYS_statx,
-        SYS_symlinkat,
-        SYS_sync,
-        SYS_sync_file_range,
-        SYS_syncfs,
-        SYS_sysinfo,
-        SYS_tee,
-        SYS_tgkill,
-        SYS_timer_create,
-        SYS_timer_delete,
-        SYS_timer_getoverrun,
-        SYS_timer_gettime,
-        SYS_timer_settime,
-        SYS_timerfd_create,
-        SYS_timerfd_gettime,
-        SYS_timerfd_settime,
-        SYS_times,
-        SYS_tkill,
-        SYS_truncate,
-        SYS_umask,
-        SYS_uname,
-        SYS_unlinkat,
-        SYS_utimensat,
-        SYS_vmsplice,
-        SYS_wait4,
-        SYS_waitid,
-        SYS_write,
-        SYS_writev,
+        SYS_accept, SYS_accept4, SYS_adjtimex, SYS_bind, SYS_brk, SYS_capget, SYS_capset, SYS_chdir, SYS_chroot,
+        SYS_clock_adjtime, SYS_clock_getres, SYS_clock_gettime, SYS_clock_nanosleep, SYS_close, SYS_close_range,
+        SYS_connect, SYS_copy_file_range, SYS_dup, SYS_dup3, SYS_epoll_create1, SYS_epoll_ctl, SYS_epoll_pwait,
+        SYS_epoll_pwait2, SYS_eventfd2, SYS_execve, SYS_execveat, SYS_exit, SYS_exit_group, SYS_faccessat,
+        SYS_faccessat2, SYS_fadvise64, SYS_fallocate, SYS_fanotify_mark, SYS_fchdir, SYS_fchmod, SYS_fchmodat,
+        SYS_fchmodat2, SYS_fchown, SYS_fchownat, SYS_fcntl, SYS_fdatasync, SYS_fgetxattr, SYS_flistxattr, SYS_flock,
+        SYS_fremovexattr, SYS_fsetxattr, SYS_fstat, SYS_fstatfs, SYS_fsync, SYS_ftruncate, SYS_futex,
+        SYS_futex_waitv, SYS_getcpu, SYS_getcwd, SYS_getdents64, SYS_getegid, SYS_geteuid, SYS_getgid, SYS_getgroups,
+        SYS_getitimer, SYS_getpeername, SYS_getpgid, SYS_getpid, SYS_getppid, SYS_getpriority, SYS_getrandom,
+        SYS_getresgid, SYS_getresuid, SYS_getrlimit, SYS_get_robust_list, SYS_getrusage, SYS_getsid, SYS_getsockname,
+        SYS_getsockopt, SYS_gettid, SYS_gettimeofday, SYS_getuid, SYS_getxattr, SYS_inotify_add_watch,
+        SYS_inotify_init1, SYS_inotify_rm_watch, SYS_io_cancel, SYS_ioctl, SYS_io_destroy, SYS_io_getevents,
+        SYS_ioprio_get, SYS_ioprio_set, SYS_io_setup, SYS_io_submit, SYS_kill, SYS_landlock_add_rule,
+        SYS_landlock_create_ruleset, SYS_landlock_restrict_self, SYS_lgetxattr, SYS_linkat, SYS_listen,
+        SYS_listxattr, SYS_llistxattr, SYS_lremovexattr, SYS_lseek, SYS_lsetxattr, SYS_madvise, SYS_membarrier,
+        SYS_memfd_create, SYS_memfd_secret, SYS_mincore, SYS_mkdirat, SYS_mknodat, SYS_mlock, SYS_mlock2,
+        SYS_mlockall, SYS_mmap, SYS_mprotect, SYS_mq_getsetattr, SYS_mq_notify, SYS_mq_open, SYS_mq_timedreceive,
+        SYS_mq_timedsend, SYS_mq_unlink, SYS_mremap, SYS_mseal, SYS_msgctl, SYS_msgget, SYS_msgrcv, SYS_msgsnd,
+        SYS_msync, SYS_munlock, SYS_munlockall, SYS_munmap, SYS_name_to_handle_at, SYS_nanosleep, SYS_newfstatat,
+        SYS_openat, SYS_openat2, SYS_pidfd_open, SYS_pidfd_send_signal, SYS_pipe2, SYS_pkey_alloc, SYS_pkey_free,
+        SYS_pkey_mprotect, SYS_ppoll, SYS_prctl, SYS_pread64, SYS_preadv, SYS_preadv2, SYS_prlimit64,
+        SYS_process_mrelease, SYS_process_vm_readv, SYS_process_vm_writev, SYS_pselect6, SYS_ptrace, SYS_pwrite64,
+        SYS_pwritev, SYS_pwritev2, SYS_read, SYS_readahead, SYS_readlinkat, SYS_readv, SYS_recvfrom, SYS_recvmmsg,
+        SYS_recvmsg, SYS_remap_file_pages, SYS_removexattr, SYS_renameat, SYS_renameat2, SYS_restart_syscall,
+        SYS_rseq, SYS_rt_sigaction, SYS_rt_sigpending, SYS_rt_sigprocmask, SYS_rt_sigqueueinfo, SYS_rt_sigreturn,
+        SYS_rt_sigsuspend, SYS_rt_sigtimedwait, SYS_rt_tgsigqueueinfo, SYS_sched_getaffinity, SYS_sched_getattr,
+        SYS_sched_getparam, SYS_sched_get_priority_max, SYS_sched_get_priority_min, SYS_sched_getscheduler,
+        SYS_sched_rr_get_interval, SYS_sched_setaffinity, SYS_sched_setattr, SYS_sched_setparam,
+        SYS_sched_setscheduler, SYS_sched_yield, SYS_seccomp, SYS_semctl, SYS_semget, SYS_semop, SYS_semtimedop,
+        SYS_sendfile, SYS_sendmmsg, SYS_sendmsg, SYS_sendto, SYS_setfsgid, SYS_setfsuid, SYS_setgid, SYS_setgroups,
+        SYS_setitimer, SYS_setpgid, SYS_setpriority, SYS_setregid, SYS_setresgid, SYS_setresuid, SYS_setreuid,
+        SYS_setrlimit, SYS_set_robust_list, SYS_setsid, SYS_setsockopt, SYS_set_tid_address, SYS_setuid,
+        SYS_setxattr, SYS_shmat, SYS_shmctl, SYS_shmdt, SYS_shmget, SYS_shutdown, SYS_sigaltstack, SYS_signalfd4,
+        SYS_socketpair, SYS_splice, SYS_statfs, SYS_statx, SYS_symlinkat, SYS_sync, SYS_sync_file_range, SYS_syncfs,
+        SYS_sysinfo, SYS_tee, SYS_tgkill, SYS_timer_create, SYS_timer_delete, SYS_timer_getoverrun,
+        SYS_timer_gettime, SYS_timer_settime, SYS_timerfd_create, SYS_timerfd_gettime, SYS_timerfd_settime,
+        SYS_times, SYS_tkill, SYS_truncate, SYS_umask, SYS_uname, SYS_unlinkat, SYS_utimensat, SYS_vmsplice,
+        SYS_wait4, SYS_waitid, SYS_write, SYS_writev,
     ]
 };
 
@@ -278,53 +66,20 @@ const CALLS: &[libc::c_long] = {
 const RECENT_CALLS: &[libc::c_long] = &[451, 453, 454, 455, 456, 457, 458, 463, 464, 465, 466];
 
 /// First number that nobody has read the documentation of.
-const FIRST_UNKNOWN_CALL: u32 = 467;
+pub(super) const FIRST_UNKNOWN_CALL: u32 = 467;
 
 /// Calls that only this processor has, most of them older forms of those above.
 #[cfg(target_arch = "x86_64")]
+#[rustfmt::skip]
+#[allow(clippy::wildcard_imports, reason = "as above")]
 const PROCESSOR_CALLS: &[libc::c_long] = {
     use libc::*;
     &[
-        SYS_access,
-        SYS_alarm,
-        SYS_arch_prctl,
-        SYS_chmod,
-        SYS_chown,
-        SYS_creat,
-        SYS_dup2,
-        SYS_epoll_create,
-        SYS_epoll_ctl_old,
-        SYS_epoll_wait,
-        SYS_epoll_wait_old,
-        SYS_eventfd,
-        SYS_fork,
-        SYS_futimesat,
-        SYS_getdents,
-        SYS_getpgrp,
-        SYS_get_thread_area,
-        SYS_inotify_init,
-        SYS_lchown,
-        SYS_link,
-        SYS_lstat,
-        SYS_mkdir,
-        SYS_mknod,
-        SYS_modify_ldt,
-        SYS_open,
-        SYS_pause,
-        SYS_pipe,
-        SYS_poll,
-        SYS_readlink,
-        SYS_rename,
-        SYS_rmdir,
-        SYS_select,
-        SYS_set_thread_area,
-        SYS_signalfd,
-        SYS_stat,
-        SYS_symlink,
-        SYS_time,
-        SYS_unlink,
-        SYS_utime,
-        SYS_utimes,
+        SYS_access, SYS_alarm, SYS_arch_prctl, SYS_chmod, SYS_chown, SYS_creat, SYS_dup2, SYS_epoll_create,
+        SYS_epoll_ctl_old, SYS_epoll_wait, SYS_epoll_wait_old, SYS_eventfd, SYS_fork, SYS_futimesat, SYS_getdents,
+        SYS_getpgrp, SYS_get_thread_area, SYS_inotify_init, SYS_lchown, SYS_link, SYS_lstat, SYS_mkdir, SYS_mknod,
+        SYS_modify_ldt, SYS_open, SYS_pause, SYS_pipe, SYS_poll, SYS_readlink, SYS_rename, SYS_rmdir, SYS_select,
+        SYS_set_thread_area, SYS_signalfd, SYS_stat, SYS_symlink, SYS_time, SYS_unlink, SYS_utime, SYS_utimes,
         SYS_vfork,
     ]
 };
@@ -339,7 +94,7 @@ const IO_PGETEVENTS: libc::c_long = 292;
 
 /// Values of `personality` that only ask, or that change what only the caller sees: `PER_LINUX`, `PER_LINUX32`,
 /// the two with `UNAME26`, and the question.
-const PERSONALITIES: &[u64] = &[0, 8, 0x2_0000, 0x2_0008, 0xffff_ffff];
+pub(super) const PERSONALITIES: &[u64] = &[0, 8, 0x2_0000, 0x2_0008, 0xffff_ffff];
 
 /// `CLONE_NEW…`: a process that makes namespaces of its own becomes root in them, which is a larger surface than
 /// containers need.
@@ -347,7 +102,7 @@ const PERSONALITIES: &[u64] = &[0, 8, 0x2_0000, 0x2_0008, 0xffff_ffff];
     clippy::cast_sign_loss,
     reason = "the flags are bits of an unsigned argument that the C headers give as int"
 )]
-const NEW_NAMESPACES: u64 = (libc::CLONE_NEWNS
+pub(super) const NEW_NAMESPACES: u64 = (libc::CLONE_NEWNS
     | libc::CLONE_NEWCGROUP
     | libc::CLONE_NEWUTS
     | libc::CLONE_NEWIPC
@@ -375,6 +130,9 @@ impl Filter {
         )
         .and_then(BpfProgram::try_from)
         .map_err(|error| failed(&error))?;
+        #[cfg(target_arch = "x86_64")]
+        let allowed = super::seccomp32::extend(allowed)
+            .ok_or_else(|| failed(&"its beginning is not what is expected"))?;
         Ok(Self([allowed, unsupported()]))
     }
 
@@ -433,26 +191,72 @@ const ARCHITECTURE: u32 = 0xc000_00b7;
 
 /// The second program, instruction by instruction: `seccompiler` has one answer per program, and knows equality only.
 fn unsupported() -> BpfProgram {
-    const LOAD: u16 = 0x20;
-    const JUMP_IF_EQUAL: u16 = 0x15;
-    const JUMP_IF_AT_LEAST: u16 = 0x35;
-    const RETURN: u16 = 0x06;
-    /// Offsets in `struct seccomp_data`.
-    const NUMBER: u32 = 0;
-    const ARCH: u32 = 4;
-    let instruction = |code, k, jt, jf| sock_filter { code, jt, jf, k };
     let clone3 = u32::try_from(libc::SYS_clone3).unwrap_or(u32::MAX);
-    let no_such_call = libc::SECCOMP_RET_ERRNO | libc::ENOSYS.cast_unsigned();
     vec![
-        instruction(LOAD, ARCH, 0, 0),
-        // Numbers of another architecture mean other calls; the first program refuses them.
-        instruction(JUMP_IF_EQUAL, ARCHITECTURE, 0, 3),
-        instruction(LOAD, NUMBER, 0, 0),
-        instruction(JUMP_IF_EQUAL, clone3, 2, 0),
-        instruction(JUMP_IF_AT_LEAST, FIRST_UNKNOWN_CALL, 1, 0),
-        instruction(RETURN, libc::SECCOMP_RET_ALLOW, 0, 0),
-        instruction(RETURN, no_such_call, 0, 0),
+        bpf::load(bpf::ARCHITECTURE),
+        // Numbers of another architecture mean other calls, which the first program judges.
+        bpf::if_equal(ARCHITECTURE, 0, 3),
+        bpf::load(bpf::NUMBER),
+        bpf::if_equal(clone3, 2, 0),
+        bpf::if_at_least(FIRST_UNKNOWN_CALL, 1, 0),
+        bpf::answer(libc::SECCOMP_RET_ALLOW),
+        bpf::answer(bpf::errno(libc::ENOSYS)),
     ]
+}
+
+/// The instructions of filters.
+pub(super) mod bpf {
+    use seccompiler::sock_filter;
+
+    /// Offset of the call's number in what a filter is given.
+    pub(in super::super) const NUMBER: u32 = 0;
+    /// Offset of the architecture.
+    pub(in super::super) const ARCHITECTURE: u32 = 4;
+    /// Offset of the lower half of the first argument.
+    #[cfg(target_endian = "little")]
+    pub(in super::super) const FIRST_ARGUMENT: u32 = 16;
+
+    const fn instruction(code: u16, k: u32, jt: u8, jf: u8) -> sock_filter {
+        sock_filter { code, jt, jf, k }
+    }
+
+    /// Loads what is at an offset.
+    pub(in super::super) const fn load(offset: u32) -> sock_filter {
+        instruction(0x20, offset, 0, 0)
+    }
+
+    /// Keeps these bits of what is loaded.
+    pub(in super::super) const fn and(mask: u32) -> sock_filter {
+        instruction(0x54, mask, 0, 0)
+    }
+
+    /// Skips instructions: as many as `yes` says if what is loaded is `value`, else as many as `no` says.
+    pub(in super::super) const fn if_equal(value: u32, yes: u8, no: u8) -> sock_filter {
+        instruction(0x15, value, yes, no)
+    }
+
+    /// The same, if it is `value` or more.
+    pub(in super::super) const fn if_at_least(value: u32, yes: u8, no: u8) -> sock_filter {
+        instruction(0x35, value, yes, no)
+    }
+
+    /// Skips this many instructions.
+    pub(in super::super) const fn skip(count: u32) -> sock_filter {
+        instruction(0x05, count, 0, 0)
+    }
+
+    /// Ends with this answer.
+    pub(in super::super) const fn answer(action: u32) -> sock_filter {
+        instruction(RETURN, action, 0, 0)
+    }
+
+    /// Code of [`answer`].
+    pub(in super::super) const RETURN: u16 = 0x06;
+
+    /// The answer that makes the call fail with an error.
+    pub(in super::super) const fn errno(errno: i32) -> u32 {
+        libc::SECCOMP_RET_ERRNO | errno.cast_unsigned()
+    }
 }
 
 #[cfg(test)]

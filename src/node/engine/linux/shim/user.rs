@@ -96,16 +96,13 @@ fn number(text: &str) -> Option<Result<u32, String>> {
 }
 
 fn find(passwd: &str, group: &str, text: &str) -> Result<User, String> {
-    let (user_text, group_text) = match text.split_once(':') {
-        Some((user, group)) => (user, Some(group)),
-        None => (text, None),
-    };
+    let (user_text, group_text) = text.split_once(':').unwrap_or((text, ""));
     let user_text = if user_text.is_empty() { "0" } else { user_text };
 
     let users = || passwd.lines().filter_map(passwd_line);
-    // A name that looks like a number is a number unless somebody is really called that, as in `adduser`.
-    let entry = users().find(|(name, ..)| *name == user_text);
-    let (entry, uid) = match (entry, number(user_text)) {
+    // A name that looks like a number is a number unless somebody is really called that.
+    let named = users().find(|(name, ..)| *name == user_text);
+    let (entry, uid) = match (named, number(user_text)) {
         (Some(entry), _) => (Some(entry), entry.1),
         (None, Some(uid)) => {
             let uid = uid?;
@@ -117,45 +114,20 @@ fn find(passwd: &str, group: &str, text: &str) -> Result<User, String> {
             ));
         }
     };
-
-    let (gid, groups) = match group_text.filter(|text| !text.is_empty()) {
-        Some(text) => {
-            let found = group
-                .lines()
-                .filter_map(group_line)
-                .find(|(name, ..)| *name == text);
-            let gid = match (found, number(text)) {
-                (Some((_, gid, _)), _) => gid,
-                (None, Some(gid)) => gid?,
-                (None, None) => {
-                    return Err(format!(
-                        "the image has no group `{text}` (in its /etc/group): give one that it has, or a number"
-                    ));
-                }
-            };
-            // Who names a group gets that one only.
-            (gid, Vec::new())
-        }
-        None => {
-            let groups = entry.map_or_else(Vec::new, |(name, ..)| {
-                group
-                    .lines()
-                    .filter_map(group_line)
-                    .filter(|(.., members)| members.split(',').any(|member| member == name))
-                    .map(|(_, gid, _)| gid)
-                    .filter(|gid| *gid < IDS)
-                    .collect()
-            });
-            (entry.map_or(0, |(_, _, gid, _)| gid), groups)
-        }
+    let (gid, groups) = if group_text.is_empty() {
+        (
+            entry.map_or(0, |(_, _, gid, _)| gid),
+            entry.map_or_else(Vec::new, |(name, ..)| groups_of(group, name)),
+        )
+    } else {
+        // Who names a group gets that one only.
+        (find_group(group, group_text)?, Vec::new())
     };
-    for id in [uid, gid] {
-        if id >= IDS {
-            return Err(format!(
-                "`{text}` has the id {id} in the image, and a container has 0 to {} only",
-                IDS - 1
-            ));
-        }
+    if let Some(id) = [uid, gid].into_iter().find(|id| *id >= IDS) {
+        return Err(format!(
+            "`{text}` has the id {id} in the image, and a container has 0 to {} only",
+            IDS - 1
+        ));
     }
     Ok(User {
         uid,
@@ -167,6 +139,31 @@ fn find(passwd: &str, group: &str, text: &str) -> Result<User, String> {
             .unwrap_or("/")
             .to_owned(),
     })
+}
+
+fn find_group(group: &str, text: &str) -> Result<u32, String> {
+    let named = group
+        .lines()
+        .filter_map(group_line)
+        .find(|(name, ..)| *name == text);
+    match (named, number(text)) {
+        (Some((_, gid, _)), _) => Ok(gid),
+        (None, Some(gid)) => gid,
+        (None, None) => Err(format!(
+            "the image has no group `{text}` (in its /etc/group): give one that it has, or a number"
+        )),
+    }
+}
+
+/// The groups that a user is a member of.
+fn groups_of(group: &str, name: &str) -> Vec<u32> {
+    group
+        .lines()
+        .filter_map(group_line)
+        .filter(|(.., members)| members.split(',').any(|member| member == name))
+        .map(|(_, gid, _)| gid)
+        .filter(|gid| *gid < IDS)
+        .collect()
 }
 
 #[cfg(test)]

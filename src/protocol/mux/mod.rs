@@ -1,0 +1,389 @@
+//! Streams side by side in one session, each with a window of its own.
+//!
+//! A plain state machine: the caller feeds it the records that arrive, takes away those to send, and acts on events. A window
+//! says how much the receiver is ready to hold for a stream; a reader that stalls fills its own window and nothing else. It
+//! starts small and doubles each time that the sender reports to wait for it although the reader has read everything, so
+//! that a large window is only ever given where it is not filled.
+//!
+//! ```text
+//! sending    Open ── finish ──▶ Finished          receiving   Open ── FIN ──▶ Ended
+//!             └──── STOP ─────▶ Stopped           either way  RESET ──▶ reset
+//! ```
+//!
+//! Limits hold per session, whatever the peer does: a number of streams, an initial window for each and as much again for
+//! half of them, to be divided as needed, and [`MAX_HELD`] for what has been sent and not acknowledged.
+
+mod stream;
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+
+use self::stream::{Receiving, Sending, Stream};
+use super::frame::{CONTROL, FRAME_HEADER, Frame, MAX_PAYLOAD, StreamId};
+use super::record::Violation;
+use super::replay::Replay;
+
+/// What a stream's sender may send before the receiver has granted anything, in bytes.
+pub const INITIAL_WINDOW: usize = 64 * 1024;
+
+/// Up to here a window grows, in bytes.
+const MAX_WINDOW: usize = 8 * 1024 * 1024;
+
+/// Sent and not acknowledged, in bytes: from here on, writing waits. Enough to fill a line of 80 MB/s and 100 ms.
+pub const MAX_HELD: usize = 8 * 1024 * 1024;
+
+/// Not yet sent, in bytes: from here on, writing waits, so that what is urgent does not wait long behind what is bulky.
+const MAX_WAITING: usize = 256 * 1024;
+
+/// Which end of the session this is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// Opens streams with odd numbers.
+    Connecting,
+    /// Opens streams with even numbers.
+    Accepting,
+}
+
+/// Something that a waiting task wants to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// Reading from the stream has something to say.
+    Readable(StreamId),
+    /// Writing to the stream has something to say.
+    Writable(StreamId),
+    /// The peer has opened the stream, with this header.
+    Opened(StreamId, Bytes),
+}
+
+/// What reading from a stream gives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Read {
+    /// The next bytes, at least one.
+    Data(Bytes),
+    /// Nothing yet; [`Event::Readable`] follows.
+    Empty,
+    /// The peer has finished.
+    End,
+    /// The peer has given the stream up.
+    Reset,
+}
+
+/// What writing to a stream gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Write {
+    /// So many bytes were taken, at least one.
+    Taken(usize),
+    /// The window is used up; [`Event::Writable`] follows.
+    NoWindow,
+    /// Too much waits to be sent; try again when [`Mux::has_room`].
+    NoRoom,
+    /// The peer reads no more.
+    Refused,
+}
+
+/// The session's streams, and what they have to send.
+#[derive(Debug)]
+pub struct Mux {
+    side: Side,
+    /// Streams that each side has open at once; opening one more waits.
+    limit: usize,
+    streams: HashMap<StreamId, Stream>,
+    /// Number of the stream that this side opens next.
+    next: u32,
+    /// Highest number that the peer has opened.
+    last: u32,
+    opened: usize,
+    accepted: usize,
+    /// Sum of all windows beyond their initial size, in bytes.
+    growth: usize,
+    /// DATA records received, over all connections.
+    received: u64,
+    replay: Replay,
+}
+
+impl Mux {
+    /// A session at its start: only the control stream is open. Each side may open `limit` streams more.
+    #[must_use]
+    pub fn new(side: Side, limit: usize) -> Self {
+        let (next, last) = match side {
+            Side::Connecting => (1, 0),
+            Side::Accepting => (2, 0),
+        };
+        Self {
+            side,
+            limit,
+            streams: HashMap::from([(CONTROL, Stream::new())]),
+            next,
+            last,
+            opened: 0,
+            accepted: 0,
+            growth: 0,
+            received: 0,
+            replay: Replay::default(),
+        }
+    }
+
+    /// How many DATA records have been received.
+    #[must_use]
+    pub fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// What is to be sent.
+    pub fn replay(&mut self) -> &mut Replay {
+        &mut self.replay
+    }
+
+    /// Whether a writer that got [`Write::NoRoom`] should try again.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.replay.waiting() < MAX_WAITING && self.replay.held() < MAX_HELD
+    }
+
+    /// Opens a stream, or returns nothing if there is no room for one at the moment.
+    pub fn open(&mut self, header: Bytes) -> Option<StreamId> {
+        if self.opened >= self.limit || !self.has_room() {
+            return None;
+        }
+        let stream = StreamId(self.next);
+        self.next = self.next.checked_add(2)?;
+        self.opened += 1;
+        self.streams.insert(stream, Stream::new());
+        self.send(stream, &Frame::Open(header));
+        Some(stream)
+    }
+
+    /// Takes as many bytes of `buf`, which is not empty, as the stream takes now.
+    pub fn write(&mut self, id: StreamId, buf: &[u8]) -> Write {
+        let room = self.has_room();
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return Write::Refused;
+        };
+        if stream.reset || stream.sending != Sending::Open {
+            return Write::Refused;
+        }
+        if stream.credit == 0 {
+            if !stream.told {
+                stream.told = true;
+                self.send(id, &Frame::Blocked);
+            }
+            return Write::NoWindow;
+        }
+        if !room {
+            return Write::NoRoom;
+        }
+        let length = buf.len().min(stream.credit);
+        let length = length.min(self.replay.fits(FRAME_HEADER)).min(MAX_PAYLOAD);
+        stream.credit -= length;
+        self.replay
+            .push(&Frame::data_header(length, id), &buf[..length]);
+        Write::Taken(length)
+    }
+
+    /// Ends the writing direction, after what was written.
+    pub fn finish(&mut self, id: StreamId) {
+        if let Some(stream) = self.streams.get_mut(&id)
+            && stream.sending == Sending::Open
+            && !stream.reset
+        {
+            stream.sending = Sending::Finished;
+            self.send(id, &Frame::Fin);
+        }
+    }
+
+    /// Takes the next bytes that have arrived, and grants the peer new ones.
+    pub fn read(&mut self, id: StreamId) -> Read {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return Read::Reset;
+        };
+        let Some(bytes) = stream.pop() else {
+            return match stream.receiving {
+                _ if stream.reset => Read::Reset,
+                Receiving::Ended => Read::End,
+                Receiving::Open => Read::Empty,
+            };
+        };
+        self.grant(id);
+        Read::Data(bytes)
+    }
+
+    /// Forgets a stream that nobody holds any more, and tells the peer if it does not know yet.
+    pub fn abandon(&mut self, id: StreamId) {
+        let Some(stream) = self.streams.remove(&id) else {
+            return;
+        };
+        self.growth -= stream.window - INITIAL_WINDOW;
+        if self.is_own(id) {
+            self.opened -= 1;
+        } else {
+            self.accepted -= 1;
+        }
+        if stream.reset {
+            return;
+        }
+        if stream.sending == Sending::Open {
+            self.send(id, &Frame::Reset);
+        } else if stream.receiving == Receiving::Open {
+            self.send(id, &Frame::Stop);
+        }
+    }
+
+    /// Gives a stream up, both ways, even if this side has finished writing.
+    pub fn reset(&mut self, id: StreamId) {
+        if let Some(stream) = self.streams.get_mut(&id)
+            && !stream.reset
+        {
+            stream.reset = true;
+            stream.clear();
+            self.send(id, &Frame::Reset);
+        }
+    }
+
+    /// Takes the frames of a DATA record, and adds to `events` what follows from them.
+    ///
+    /// # Errors
+    ///
+    /// When the peer breaks the rules; the session cannot go on.
+    pub fn receive(&mut self, mut record: Bytes, events: &mut Vec<Event>) -> Result<(), Violation> {
+        let length = record.len();
+        while !record.is_empty() {
+            let (stream, frame) = Frame::decode(&mut record)?;
+            self.frame(stream, frame, length, events)?;
+        }
+        self.received += 1;
+        // Frames that answer others are not held back by `has_room`. A peer that provokes them and acknowledges nothing must
+        // not make this side hold ever more.
+        if self.replay.held() > 2 * MAX_HELD {
+            return Err(Violation("too much that is not acknowledged"));
+        }
+        Ok(())
+    }
+
+    fn frame(
+        &mut self,
+        id: StreamId,
+        frame: Frame,
+        record: usize,
+        events: &mut Vec<Event>,
+    ) -> Result<(), Violation> {
+        if let Frame::Open(header) = frame {
+            return self.opened(id, header, events);
+        }
+        let Some(stream) = self.streams.get_mut(&id) else {
+            let known = if self.is_own(id) {
+                id.0 < self.next
+            } else {
+                id.0 <= self.last
+            };
+            // What was on its way when this side gave the stream up.
+            return if known {
+                Ok(())
+            } else {
+                Err(Violation("a frame of a stream that was never opened"))
+            };
+        };
+        if id == CONTROL && matches!(frame, Frame::Fin | Frame::Reset | Frame::Stop) {
+            return Err(Violation("an end of the control stream"));
+        }
+        match frame {
+            Frame::Data(bytes) => {
+                if stream.receiving == Receiving::Ended {
+                    return Err(Violation("bytes after the end of a stream"));
+                }
+                stream.granted = (stream.granted.checked_sub(bytes.len()))
+                    .ok_or(Violation("more bytes than the window allows"))?;
+                if !bytes.is_empty() && !stream.reset {
+                    stream.push(bytes, record);
+                    events.push(Event::Readable(id));
+                }
+            }
+            Frame::Window(credit) => {
+                let credit = usize::try_from(credit).expect("32 bits fit into a usize");
+                stream.credit = (stream.credit.checked_add(credit))
+                    .filter(|credit| u32::try_from(*credit).is_ok())
+                    .ok_or(Violation("a window beyond 32 bits"))?;
+                stream.told = false;
+                events.push(Event::Writable(id));
+            }
+            Frame::Fin => {
+                stream.receiving = Receiving::Ended;
+                events.push(Event::Readable(id));
+            }
+            Frame::Reset => {
+                stream.reset = true;
+                stream.clear();
+                events.push(Event::Readable(id));
+                events.push(Event::Writable(id));
+            }
+            Frame::Stop => {
+                stream.sending = Sending::Stopped;
+                events.push(Event::Writable(id));
+            }
+            Frame::Blocked => {
+                stream.starved = true;
+                self.grant(id);
+            }
+            Frame::Open(_) => unreachable!("handled above"),
+        }
+        Ok(())
+    }
+
+    fn opened(
+        &mut self,
+        id: StreamId,
+        header: Bytes,
+        events: &mut Vec<Event>,
+    ) -> Result<(), Violation> {
+        if id == CONTROL || self.is_own(id) || id.0 <= self.last {
+            return Err(Violation("a stream number out of order"));
+        }
+        self.last = id.0;
+        // The peer sees the end of a stream earlier than this side, if it is the one that lets go first.
+        if self.accepted >= 2 * self.limit {
+            self.send(id, &Frame::Reset);
+            return Ok(());
+        }
+        self.accepted += 1;
+        self.streams.insert(id, Stream::new());
+        events.push(Event::Opened(id, header));
+        Ok(())
+    }
+
+    /// Grants what the reader has made room for, once it is worth a frame.
+    fn grant(&mut self, id: StreamId) {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return;
+        };
+        if stream.receiving == Receiving::Ended || stream.reset {
+            return;
+        }
+        if stream.starved && stream.unread == 0 {
+            let growth = stream.window.min(MAX_WINDOW - stream.window);
+            if self.growth + growth <= self.limit * INITIAL_WINDOW / 2 {
+                self.growth += growth;
+                stream.window += growth;
+            }
+        }
+        let credit = stream.window - stream.granted - stream.unread;
+        if credit >= stream.window / 2 {
+            stream.granted += credit;
+            stream.starved = false;
+            let credit = u32::try_from(credit).expect("a window is below 4 GiB");
+            self.send(id, &Frame::Window(credit));
+        }
+    }
+
+    fn send(&mut self, id: StreamId, frame: &Frame) {
+        let (header, payload) = frame.encode(id);
+        self.replay.push(&header, &payload);
+    }
+
+    fn is_own(&self, id: StreamId) -> bool {
+        let odd = id.0 % 2 == 1;
+        odd == (self.side == Side::Connecting)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,323 @@
+//! What the streams of two sides do to each other, with nothing in between.
+
+use super::*;
+use proptest::prelude::*;
+
+const HELLO: &[u8] = b"hello";
+const LIMIT: usize = 1024;
+const MAX_GROWTH: usize = LIMIT * INITIAL_WINDOW / 2;
+
+fn pair() -> (Mux, Mux) {
+    (
+        Mux::new(Side::Connecting, LIMIT),
+        Mux::new(Side::Accepting, LIMIT),
+    )
+}
+
+/// Moves all that `from` has to send; returns what `to` learns from it.
+fn flow(from: &mut Mux, to: &mut Mux) -> Vec<Event> {
+    let mut events = Vec::new();
+    while let Some(record) = from.replay().pop() {
+        to.receive(record.slice(1..), &mut events)
+            .expect("both keep the rules");
+        from.replay()
+            .acknowledge(to.received())
+            .expect("it was sent");
+    }
+    events
+}
+
+fn open(from: &mut Mux, to: &mut Mux) -> StreamId {
+    let stream = from.open(Bytes::from_static(b"header")).expect("room");
+    let events = flow(from, to);
+    assert_eq!(
+        events,
+        [Event::Opened(stream, Bytes::from_static(b"header"))]
+    );
+    stream
+}
+
+/// Writes until the window or the queue is full; returns how many bytes were taken.
+fn fill(mux: &mut Mux, stream: StreamId) -> usize {
+    let mut taken = 0;
+    while let Write::Taken(length) = mux.write(stream, &[7; 10_000]) {
+        taken += length;
+    }
+    taken
+}
+
+/// Sends until the window is used up.
+fn saturate(from: &mut Mux, to: &mut Mux, stream: StreamId) {
+    while fill(from, stream) > 0 {
+        flow(from, to);
+    }
+    flow(from, to);
+}
+
+/// Reads all there is; returns how many bytes.
+fn drain(mux: &mut Mux, stream: StreamId) -> usize {
+    let mut read = 0;
+    while let Read::Data(bytes) = mux.read(stream) {
+        read += bytes.len();
+    }
+    read
+}
+
+/// What becomes of one frame that a peer makes up.
+fn forge(mux: &mut Mux, stream: StreamId, frame: &Frame) -> Result<(), Violation> {
+    let (header, payload) = frame.encode(stream);
+    let record = [&header[..], &payload].concat();
+    mux.receive(record.into(), &mut Vec::new())
+}
+
+#[test]
+fn each_side_ends_its_own_direction() {
+    let (mut a, mut b) = pair();
+    let stream = open(&mut a, &mut b);
+    assert_eq!(a.write(stream, HELLO), Write::Taken(5));
+    a.finish(stream);
+    let readable = Event::Readable(stream);
+    assert_eq!(flow(&mut a, &mut b), [readable.clone(), readable]);
+    assert_eq!(b.read(stream), Read::Data(Bytes::from_static(HELLO)));
+    assert_eq!(b.read(stream), Read::End);
+    assert_eq!(a.write(stream, HELLO), Write::Refused);
+    assert_eq!(b.write(stream, HELLO), Write::Taken(5));
+    b.finish(stream);
+    flow(&mut b, &mut a);
+    assert_eq!(a.read(stream), Read::Data(Bytes::from_static(HELLO)));
+    assert_eq!(a.read(stream), Read::End);
+    a.abandon(stream);
+    b.abandon(stream);
+    assert_eq!((a.replay().held(), b.replay().held()), (0, 0));
+}
+
+#[test]
+fn a_stream_that_is_dropped_open_is_reset() {
+    let (mut a, mut b) = pair();
+    let stream = open(&mut a, &mut b);
+    assert_eq!(a.write(stream, HELLO), Write::Taken(5));
+    a.abandon(stream);
+    flow(&mut a, &mut b);
+    assert_eq!(b.read(stream), Read::Reset);
+    assert_eq!(b.write(stream, HELLO), Write::Refused);
+    b.abandon(stream);
+    assert_eq!(b.replay().held(), 0);
+}
+
+#[test]
+fn a_stream_that_is_dropped_finished_keeps_what_was_sent() {
+    let (mut a, mut b) = pair();
+    let stream = open(&mut a, &mut b);
+    assert_eq!(a.write(stream, HELLO), Write::Taken(5));
+    a.finish(stream);
+    a.abandon(stream);
+    flow(&mut a, &mut b);
+    assert_eq!(b.write(stream, HELLO), Write::Refused);
+    assert_eq!(b.read(stream), Read::Data(Bytes::from_static(HELLO)));
+    assert_eq!(b.read(stream), Read::End);
+}
+
+#[test]
+fn a_stream_can_be_reset_after_it_was_finished() {
+    let (mut a, mut b) = pair();
+    let stream = open(&mut a, &mut b);
+    a.finish(stream);
+    a.reset(stream);
+    a.abandon(stream);
+    flow(&mut a, &mut b);
+    assert_eq!(b.read(stream), Read::Reset);
+}
+
+#[test]
+fn a_stalled_reader_stops_its_own_stream_only() {
+    let (mut a, mut b) = pair();
+    let stalled = open(&mut a, &mut b);
+    let other = open(&mut a, &mut b);
+    assert_eq!(fill(&mut a, stalled), INITIAL_WINDOW);
+    assert_eq!(a.write(stalled, HELLO), Write::NoWindow);
+    for _ in 0..100 {
+        flow(&mut a, &mut b);
+        flow(&mut b, &mut a);
+        assert!(fill(&mut a, other) > 0);
+        flow(&mut a, &mut b);
+        assert!(drain(&mut b, other) > 0);
+    }
+    assert_eq!(drain(&mut b, stalled), INITIAL_WINDOW);
+    let writable = Event::Writable(stalled);
+    assert!(flow(&mut b, &mut a).contains(&writable));
+}
+
+#[test]
+fn the_window_grows_where_the_reader_keeps_up() {
+    let (mut a, mut b) = pair();
+    let quick = open(&mut a, &mut b);
+    let slow = open(&mut a, &mut b);
+    for _ in 0..20 {
+        for stream in [quick, slow] {
+            saturate(&mut a, &mut b, stream);
+        }
+        drain(&mut b, quick);
+        // Always leaves something unread.
+        if b.streams[&slow].queue.len() > 1 {
+            b.read(slow);
+        }
+        flow(&mut b, &mut a);
+    }
+    assert_eq!(b.streams[&quick].window, MAX_WINDOW);
+    assert_eq!(b.streams[&slow].window, INITIAL_WINDOW);
+    assert_eq!(b.growth, MAX_WINDOW - INITIAL_WINDOW);
+    b.abandon(quick);
+    assert_eq!(b.growth, 0);
+}
+
+#[test]
+fn all_windows_together_grow_to_their_limit_and_no_further() {
+    let (mut a, mut b) = pair();
+    let streams: Vec<_> = (0..20).map(|_| open(&mut a, &mut b)).collect();
+    for _ in 0..20 {
+        for stream in &streams {
+            saturate(&mut a, &mut b, *stream);
+            drain(&mut b, *stream);
+            flow(&mut b, &mut a);
+        }
+    }
+    assert!(b.growth > MAX_GROWTH / 2, "{}", b.growth);
+    assert!(b.growth <= MAX_GROWTH, "{}", b.growth);
+}
+
+#[test]
+fn writing_waits_while_nothing_is_acknowledged() {
+    let (mut a, mut b) = pair();
+    let mut sent = 0;
+    let mut events = Vec::new();
+    while let Some(stream) = a.open(Bytes::new()) {
+        sent += fill(&mut a, stream);
+        while let Some(record) = a.replay().pop() {
+            b.receive(record.slice(1..), &mut events).expect("in order");
+        }
+    }
+    assert!(sent <= MAX_HELD + INITIAL_WINDOW, "{sent}");
+    assert!(!a.has_room());
+    a.replay().acknowledge(b.received()).expect("it was sent");
+    assert!(a.open(Bytes::new()).is_some());
+}
+
+#[test]
+fn a_flood_of_streams_is_reset_and_harms_no_other() {
+    let (mut a, mut b) = pair();
+    let first = open(&mut a, &mut b);
+    for number in 1..=u32::try_from(4 * LIMIT).expect("small") {
+        let id = StreamId(first.0 + 2 * number);
+        forge(&mut b, id, &Frame::Open(Bytes::new())).expect("not against the rules");
+    }
+    assert_eq!(b.streams.len(), 1 + 2 * LIMIT);
+    assert_eq!(a.write(first, HELLO), Write::Taken(5));
+    while let Some(record) = a.replay().pop() {
+        b.receive(record.slice(1..), &mut Vec::new())
+            .expect("in order");
+    }
+    assert_eq!(b.read(first), Read::Data(Bytes::from_static(HELLO)));
+}
+
+#[test]
+fn a_peer_that_acknowledges_nothing_is_stopped() {
+    let mut b = Mux::new(Side::Accepting, LIMIT);
+    let flood = (1..u32::MAX)
+        .step_by(2)
+        .map(|id| forge(&mut b, StreamId(id), &Frame::Open(Bytes::new())));
+    let held = flood.take(4_000_000).find_map(Result::err);
+    assert_eq!(held, Some(Violation("too much that is not acknowledged")));
+}
+
+#[test]
+fn short_frames_do_not_keep_long_records_alive() {
+    let (mut a, mut b) = pair();
+    let stream = open(&mut a, &mut b);
+    for _ in 0..INITIAL_WINDOW {
+        let frame = Frame::Data(Bytes::from_static(b"x"));
+        forge(&mut b, stream, &frame).expect("within the window");
+    }
+    let held = &b.streams[&stream];
+    assert!(held.queue.len() <= 1);
+    assert!(held.tail.capacity() <= 2 * INITIAL_WINDOW);
+}
+
+#[test]
+fn breaking_the_rules_is_noticed() {
+    let peer = StreamId(1);
+    let own = StreamId(2);
+    for (stream, frames) in [
+        (peer, vec![Frame::Fin]),
+        (own, vec![Frame::Data(Bytes::from_static(HELLO))]),
+        (own, vec![Frame::Open(Bytes::new())]),
+        (CONTROL, vec![Frame::Open(Bytes::new())]),
+        (CONTROL, vec![Frame::Reset]),
+        (CONTROL, vec![Frame::Fin]),
+        (CONTROL, vec![Frame::Window(u32::MAX)]),
+        (
+            peer,
+            vec![Frame::Open(Bytes::new()), Frame::Open(Bytes::new())],
+        ),
+        (
+            peer,
+            vec![
+                Frame::Open(Bytes::new()),
+                Frame::Fin,
+                Frame::Data(Bytes::from_static(HELLO)),
+            ],
+        ),
+        (
+            CONTROL,
+            vec![
+                Frame::Data(vec![0; MAX_PAYLOAD].into()),
+                Frame::Data(vec![0; 100].into()),
+            ],
+        ),
+    ] {
+        let mut mux = Mux::new(Side::Accepting, LIMIT);
+        let results: Vec<_> = frames
+            .iter()
+            .map(|frame| forge(&mut mux, stream, frame))
+            .collect();
+        assert!(results.last().is_some_and(Result::is_err), "{frames:?}");
+        assert_eq!(
+            results.iter().filter(|result| result.is_err()).count(),
+            1,
+            "{frames:?}"
+        );
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_it_panic(records in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..100), 0..20)) {
+        let mut mux = Mux::new(Side::Accepting, LIMIT);
+        for record in records {
+            let _ = mux.receive(record.into(), &mut Vec::new());
+        }
+    }
+
+    /// Frames with plausible numbers reach further than random bytes.
+    #[test]
+    fn no_frames_make_it_panic(frames in proptest::collection::vec((0_u8..8, 0_u32..7, 0_usize..70_000), 0..60)) {
+        let mut mux = Mux::new(Side::Connecting, LIMIT);
+        mux.open(Bytes::new());
+        for (kind, stream, length) in frames {
+            let frame = match kind {
+                0 | 1 => Frame::Data(vec![0; length.min(MAX_PAYLOAD)].into()),
+                2 => Frame::Window(u32::try_from(length).expect("small")),
+                3 => Frame::Open(Bytes::new()),
+                4 => Frame::Fin,
+                5 => Frame::Reset,
+                6 => Frame::Stop,
+                _ => Frame::Blocked,
+            };
+            let _ = forge(&mut mux, StreamId(stream), &frame);
+            mux.read(StreamId(stream));
+            mux.write(StreamId(stream), HELLO);
+            if length % 5 == 0 {
+                mux.abandon(StreamId(stream.max(1)));
+            }
+        }
+    }
+}
