@@ -10,6 +10,7 @@ use crate::archive::Archive;
 use crate::args::Args;
 use crate::contest::Rounds;
 use crate::docker::Docker;
+use crate::guarded::Guarded;
 use crate::rootfs::Rootfs;
 
 /// Bytes in the image that is sent.
@@ -28,18 +29,23 @@ pub(crate) struct Bench {
     /// Before the directory that it uses, so that it ends first.
     docker: OnceCell<Result<Docker, String>>,
     large: OnceCell<PathBuf>,
-    scratch: TempDir,
+    scratch: PathBuf,
+    _sweep: Guarded,
 }
 
 impl Bench {
     /// One run as it was asked for.
     pub(crate) fn new(args: &Args) -> Result<Self> {
-        let scratch = tempfile::Builder::new().prefix("tf-bench-").tempdir()?;
+        let scratch = tempfile::Builder::new()
+            .prefix("tf-bench-")
+            .tempdir()?
+            .keep();
         Ok(Self {
             quick: args.quick,
             runs: args.runs,
             docker: OnceCell::new(),
             large: OnceCell::new(),
+            _sweep: Guarded::directory(&scratch)?,
             scratch,
         })
     }
@@ -60,7 +66,7 @@ impl Bench {
 
     /// A directory that is removed at the end.
     pub(crate) fn scratch(&self) -> &Path {
-        self.scratch.path()
+        &self.scratch
     }
 
     /// A directory for one purpose, removed when it is dropped.

@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 
-use anyhow::{Context as _, Result, anyhow, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use nix::sched::{CloneFlags, setns};
 
 use crate::guarded::Guarded;
 use crate::memory::children;
+use crate::patience::until;
 use crate::rootfs::find;
 
 /// Starts the daemon, waits until its own input closes, and ends all. What cannot be in a namespace is the cgroups.
@@ -75,6 +76,19 @@ impl Docker {
     /// Runs `docker` with these arguments to its end.
     pub(crate) fn run(&self, args: &[&str]) -> Result<()> {
         run(self.command(args)).with_context(|| format!("docker {}", args.join(" ")))
+    }
+
+    /// Waits until a container that was run with `--rm` is gone.
+    pub(crate) fn wait_removed(&self, name: &str) -> Result<()> {
+        // Fails if it is gone already.
+        let _ = run(self.command(&["wait", name]));
+        until(
+            || Ok(()),
+            || match run(self.command(&["container", "inspect", name])) {
+                Ok(()) => bail!("the container {name} is still there"),
+                Err(_) => Ok(()),
+            },
+        )
     }
 
     /// Does something where the ports are that the daemon publishes.

@@ -8,10 +8,14 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 
 use anyhow::{Context as _, Result};
 
-use crate::patience::until;
+use crate::patience::{is_running, until};
 
 /// Runs a program, waits until its own input closes, and ends the program.
 const GUARD: &str = r#""$@" </dev/null & cat >/dev/null; kill $! 2>/dev/null; wait"#;
+
+/// Waits until its own input closes, and removes a directory, which other guards may be leaving at that time.
+const SWEEP: &str =
+    r#"cat >/dev/null; for try in 1 2 3 4 5 6 7 8 9; do rm -rf "$1" && break; sleep 0.2; done"#;
 
 /// A program under guard.
 #[derive(Debug)]
@@ -31,6 +35,13 @@ impl Guarded {
         let mut guard = Command::new("sh");
         guard.args(["-c", GUARD, "sh"]).args(words);
         Self::start_guard(guard, log)
+    }
+
+    /// Removes a directory at the end.
+    pub(crate) fn directory(path: &Path) -> Result<Self> {
+        let mut guard = Command::new("sh");
+        guard.args(["-c", SWEEP, "sh"]).arg(path);
+        Self::start_guard(guard, Path::new("/dev/null"))
     }
 
     /// Starts a program that ends when its input closes.
@@ -53,7 +64,7 @@ impl Guarded {
 
     /// Attempts something until it succeeds, for as long as the program runs.
     pub(crate) fn until(&mut self, attempt: impl FnMut() -> Result<()>) -> Result<()> {
-        until(&mut self.guard, &self.log, attempt)
+        until(|| is_running(&mut self.guard, &self.log), attempt)
     }
 
     /// Process id of the guard.

@@ -51,11 +51,14 @@ impl Leftovers {
         ])
     }
 
-    /// How many of each there are that were not there before.
-    pub(crate) fn since(&self, before: &Self) -> Vec<(&'static str, usize)> {
+    /// What there is of each that was not there before.
+    pub(crate) fn since(&self, before: &Self) -> Vec<(&'static str, Vec<String>)> {
         let pairs = self.0.iter().zip(&before.0);
         pairs
-            .map(|(now, before)| (now.name, now.things.difference(&before.things).count()))
+            .map(|(now, before)| {
+                let new = now.things.difference(&before.things);
+                (now.name, new.cloned().collect())
+            })
             .collect()
     }
 }

@@ -14,10 +14,9 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// Pause between two attempts to use it.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// Attempts something until it succeeds, for as long as a program runs that makes it possible. `log` is what it says.
+/// Attempts something until it succeeds, unless `hope` says why it never will.
 pub(crate) fn until<T>(
-    program: &mut Child,
-    log: &Path,
+    mut hope: impl FnMut() -> Result<()>,
     mut attempt: impl FnMut() -> Result<T>,
 ) -> Result<T> {
     let deadline = Instant::now() + PATIENCE;
@@ -26,9 +25,7 @@ pub(crate) fn until<T>(
             Ok(value) => return Ok(value),
             Err(error) => error,
         };
-        if let Some(status) = program.try_wait()? {
-            bail!("it has ended ({status}): {}", last_word(log));
-        }
+        hope()?;
         if Instant::now() >= deadline {
             return Err(error).context("it is still of no use after a minute");
         }
@@ -36,8 +33,16 @@ pub(crate) fn until<T>(
     }
 }
 
+/// Fails if a program has ended, with the last that it has said to `log`.
+pub(crate) fn is_running(program: &mut Child, log: &Path) -> Result<()> {
+    match program.try_wait()? {
+        Some(status) => bail!("it has ended ({status}): {}", last_word(log)),
+        None => Ok(()),
+    }
+}
+
 /// The last line that a program has said.
-pub(crate) fn last_word(log: &Path) -> String {
+fn last_word(log: &Path) -> String {
     let said = fs::read_to_string(log).unwrap_or_default();
     let last = said.lines().rfind(|line| !line.trim().is_empty());
     last.unwrap_or("it has said nothing").trim().to_owned()

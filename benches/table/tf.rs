@@ -1,16 +1,16 @@
 //! The program `tf`, with a state of its own and nobody's settings.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
 use crate::memory::children;
-use crate::patience::until;
+use crate::patience::{is_running, until};
 use crate::{far_end, ports};
 
 /// An installation of `tf`.
@@ -56,7 +56,7 @@ impl Tf {
         let log = self.home.path().join("log");
         let child = self
             .command()
-            .args(["--publish", &format!("{local}:{port}")])
+            .args(["--timing", "--publish", &format!("{local}:{port}")])
             .arg(image.as_ref())
             .stderr(File::create(&log)?)
             .spawn()
@@ -99,7 +99,25 @@ impl Running {
 
     /// Attempts something until it succeeds, for as long as it runs.
     pub(crate) fn until(&mut self, attempt: impl FnMut() -> Result<()>) -> Result<()> {
-        until(&mut self.child, &self.log, attempt).context("tf")
+        until(|| is_running(&mut self.child, &self.log), attempt).context("tf")
+    }
+
+    /// Where its time went, if it was started with `--timing` and is of use by now.
+    pub(crate) fn timing(&mut self) -> Result<String> {
+        let log = self.log.clone();
+        let mut phases = Vec::new();
+        self.until(|| {
+            let said = fs::read_to_string(&log)?;
+            let times = said.lines().filter(|line| line.ends_with(" ms"));
+            phases = times.map(str::to_owned).collect();
+            ensure!(
+                said.contains("total"),
+                "it has not said where its time went"
+            );
+            Ok(())
+        })?;
+        let words = phases.iter().flat_map(|line| line.split_whitespace());
+        Ok(words.collect::<Vec<_>>().join(" ").replace(" ms ", " ms, "))
     }
 
     /// Interrupts it and waits for its end.

@@ -58,9 +58,12 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Section>> {
         found: sample.map_or(Found::Missing("no runs".to_owned()), Found::Sample),
     }];
     lines.push(Line::further("95 of 100 are within", late));
-    for (what, count) in Leftovers::now(home.path()).since(&before) {
-        let count = Sample::new(Unit::Count, vec![amount(count as u64)]);
+    let mut notes =
+        vec!["what others have started meanwhile on this machine counts as left, too".to_owned()];
+    for (what, things) in Leftovers::now(home.path()).since(&before) {
+        let count = Sample::new(Unit::Count, vec![amount(things.len() as u64)]);
         lines.push(Line::further(format!("{what} left"), count).bar(Bar::AtMost(0.0)));
+        notes.extend(things.iter().map(|thing| format!("left: {thing}")));
     }
     let size =
         |before: u64, after: u64| Sample::new(Unit::Size, vec![amount(after) - amount(before)]);
@@ -76,8 +79,6 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Section>> {
         row: NAME,
         what: format!("{starts} containers one after the other, to first output"),
         lines,
-        notes: vec![
-            "what others start and end meanwhile on this machine counts as left, too".to_owned(),
-        ],
+        notes,
     }])
 }
