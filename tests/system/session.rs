@@ -229,7 +229,7 @@ impl Ended {
     /// Asserts that it complained of nothing.
     #[track_caller]
     pub(crate) fn content(self) -> Self {
-        let complaint = ["warning: ", "error: ", " WARN ", " ERROR "]
+        let complaint = ["warning: ", "error: ", " WARN ", " ERROR ", "panicked"]
             .into_iter()
             .find(|word| self.stderr.contains(word));
         assert_eq!(complaint, None, "{self:#?}");
