@@ -79,6 +79,23 @@ impl Used {
         files
     }
 
+    /// That what is looked for afterwards is found as long as it is there.
+    #[track_caller]
+    fn assert_in_use(&self) {
+        let now = self.machine.inventory();
+        let added: Vec<_> = now.difference(&self.inventory).collect();
+        for kind in [
+            "process ",
+            "link tfnz-",
+            "filter ",
+            "cgroup ",
+            "file /run/20ft/",
+        ] {
+            let found = added.iter().any(|line| line.starts_with(kind));
+            assert!(found, "no `{kind}` in {added:#?}");
+        }
+    }
+
     #[track_caller]
     fn assert_clean(&self, what: &str) {
         self.machine
@@ -96,6 +113,7 @@ fn nothing_is_left_after_a_signal_or_the_containers_end() {
     let Some(used) = Used::new() else { return };
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         let session = used.stubborn();
+        used.assert_in_use();
         kill(entered(&session), signal).expect("it runs");
         session.end();
         used.assert_clean(signal.as_str());
