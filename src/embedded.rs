@@ -152,6 +152,7 @@ pub async fn start(
         state: state.to_owned(),
         identity: location_key,
         residents,
+        shared: false,
     })
     .map_err(|error| failed(error.into()))?;
     let (dial, listener) = memory();
