@@ -208,6 +208,18 @@ fn a_laptop_works_with_a_server_and_its_nodes() {
         (ann.list("resources").len() == 2).then_some(())
     });
 
+    // The location still waits for the link of one that was killed when it comes again.
+    node.running().signal(Signal::SIGKILL);
+    node.running().ended();
+    let mut node = serve_node(&machines, node_state.path(), &[]);
+    node.says("connected to the location office");
+    // Once of the one that was asked to stop, and once of the one that was killed.
+    eventually(PATIENCE, || {
+        let gone = office.server.log().matches("has gone").count();
+        (gone == 2).then_some(())
+    });
+    assert_eq!(ann.list("resources").len(), 2);
+
     let mut run = ann.start(&["--offset", "8000", "hello"]);
     run.says("http://localhost:8080");
     office.administer(&["revoke", "ann@example"]).code(0);
