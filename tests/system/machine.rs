@@ -50,6 +50,7 @@ unshare --mount --propagation private --pid --fork --kill-child --net --ipc --cg
     if [ -d /sys/fs/cgroup/memory ]; then mkdir /sys/fs/cgroup/memory/counted; else mkdir /sys/fs/cgroup/counted; fi
     # The first process of a machine waits for orphans.
     sleep infinity &
+    until grep -q sleep "/proc/$!/comm"; do :; done
     echo ready
     while :; do wait || :; done
 ' &

@@ -226,6 +226,16 @@ impl Ended {
         self
     }
 
+    /// Asserts that it complained of nothing.
+    #[track_caller]
+    pub(crate) fn content(self) -> Self {
+        let complaint = ["warning: ", "error: ", " WARN ", " ERROR "]
+            .into_iter()
+            .find(|word| self.stderr.contains(word));
+        assert_eq!(complaint, None, "{self:#?}");
+        self
+    }
+
     /// Asserts that all of these are in what it wrote to standard error.
     #[track_caller]
     pub(crate) fn said(self, texts: &[&str]) -> Self {
