@@ -2,9 +2,10 @@
 //!
 //! ```no_run
 //! # async fn quickstart() -> Result<(), Box<dyn std::error::Error>> {
+//! use tfnz::config::Config;
 //! use tfnz::sdk::Location;
 //!
-//! let location = Location::connect(tfnz::dialler()?).await?;
+//! let location = Location::connect(tfnz::dialler(&Config::from_env()?).await?).await?;
 //! let image = location.resolve("nginx").await?;
 //! let container = location.node().await?.spawn(&image).start().await?;
 //! let tunnel = container.wait_http_200(80, "localhost", "/").await?;

@@ -6,20 +6,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::common::{Done, Program, tf, tfcache};
-use crate::system::fixture::{Fixture, Saved, can_run};
+use crate::system::fixture::{Fixture, Saved, can_run, noise};
 use crate::system::session::{Session, run};
-
-/// A mebibyte that cannot be compressed, different for each seed.
-fn mebibyte(seed: u64) -> Vec<u8> {
-    let mut state = seed;
-    let next = || {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        state.to_be_bytes()[0]
-    };
-    std::iter::repeat_with(next).take(1 << 20).collect()
-}
 
 /// Two images that share busybox, and what their users use.
 struct Pair {
@@ -35,7 +23,7 @@ impl Pair {
         }
         let image = |name: &str, seed| {
             Fixture::busybox()
-                .file(name, 0o644, &mebibyte(seed))
+                .file(name, 0o644, &noise(seed, 1 << 20))
                 .name(&format!("{name}:1"))
                 .save()
         };

@@ -79,6 +79,23 @@ impl Used {
         files
     }
 
+    /// That what is looked for afterwards is found as long as it is there.
+    #[track_caller]
+    fn assert_in_use(&self) {
+        let now = self.machine.inventory();
+        let added: Vec<_> = now.difference(&self.inventory).collect();
+        for kind in [
+            "process ",
+            "link tfnz-",
+            "filter ",
+            "cgroup ",
+            "file /run/20ft/",
+        ] {
+            let found = added.iter().any(|line| line.starts_with(kind));
+            assert!(found, "no `{kind}` in {added:#?}");
+        }
+    }
+
     #[track_caller]
     fn assert_clean(&self, what: &str) {
         self.machine
@@ -96,6 +113,7 @@ fn nothing_is_left_after_a_signal_or_the_containers_end() {
     let Some(used) = Used::new() else { return };
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         let session = used.stubborn();
+        used.assert_in_use();
         kill(entered(&session), signal).expect("it runs");
         session.end();
         used.assert_clean(signal.as_str());
@@ -172,13 +190,20 @@ fn a_hundred_starts_leave_nothing() {
     used.assert_clean("a hundred starts");
     // Less than a few pages for each: what the kernel keeps for others to come, not what anybody forgot.
     let before = before.expect("there were many rounds");
-    let mut now = 0;
-    let gone = || {
-        now = used.machine.memory();
-        (now < before + (100 << 15)).then_some(())
-    };
-    eventually(PATIENCE, gone);
-    println!("memory: {before} bytes, after a hundred starts {now}");
+    let most = before + (100 << 15);
+    eventually(PATIENCE, || (used.machine.memory() < most).then_some(()));
+}
+
+#[test]
+fn a_place_whose_interface_is_still_there_is_passed_over() {
+    let Some(used) = Used::new() else { return };
+    // As the kernel shows it for a moment after an end.
+    used.machine
+        .shell("ip link add tfnz-0 type veth peer name other-end");
+    let done = used.tf().args([busybox(), "echo", "works"]).run();
+    assert_eq!(done.code(0).stdout, "works\n");
+    used.machine.shell("ip link del tfnz-0");
+    used.assert_clean("passing over a place");
 }
 
 #[test]
@@ -218,6 +243,23 @@ fn ten_containers_at_once_all_work() {
     }
     used.machine
         .assert_as_before(&used.inventory, "after ten at once");
+}
+
+#[test]
+fn a_signal_at_any_moment_of_the_start_leaves_nothing() {
+    let Some(used) = Used::new() else { return };
+    for milliseconds in (0..300).step_by(20) {
+        let arguments = ["-p", "8080:80", busybox(), "sh", "-c", STUBBORN];
+        let mut session = Session::start(used.tf().args(arguments)).beside_others();
+        let tf = entered(&session);
+        // Not to wait for anything, but to be at another moment each time.
+        std::thread::sleep(std::time::Duration::from_millis(milliseconds));
+        if !session.is_over() {
+            kill(tf, Signal::SIGINT).expect("it runs");
+        }
+        session.end();
+    }
+    used.assert_clean("signals at many moments");
 }
 
 #[test]

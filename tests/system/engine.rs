@@ -123,7 +123,7 @@ impl Image {
 struct Bench {
     engine: LinuxEngine,
     layers: Vec<Digest>,
-    _state: TempDir,
+    state: TempDir,
 }
 
 impl Bench {
@@ -142,7 +142,7 @@ impl Bench {
         Self {
             engine,
             layers,
-            _state: state,
+            state,
         }
     }
 
@@ -573,7 +573,7 @@ fn program_of_32_bits() -> Vec<u8> {
     };
     // Executable for i386; entry, program headers, no section headers, flags; sizes and counts.
     words(&mut file, &[2 | (3 << 16), 1, BASE + HEADERS, 52, 0, 0]);
-    words(&mut file, &[52 | (32 << 16), 1, 0]);
+    words(&mut file, &[0x34 | (0x20 << 16), 1, 0]);
     // Load all of it, to read and execute.
     words(&mut file, &[1, 0, BASE, BASE, size, size, 5, 0x1000]);
     file.extend(code);
@@ -993,7 +993,14 @@ async fn memory_beyond_the_limit_ends_a_process() {
     let (_, _, exit) = bench.run(spec.clone()).await;
     assert_eq!(exit, Exit::OutOfMemory);
 
+    // Not even enough to be made.
     spec.id = ContainerId::random();
+    spec.limits.memory = Some(64 << 10);
+    let made = tokio::time::timeout(PATIENCE, bench.engine.create(spec.clone()));
+    assert!(made.await.expect("in time").is_err());
+
+    spec.id = ContainerId::random();
+    spec.limits.memory = Some(32 << 20);
     spec.program = program(&["sleep", "1000"]);
     let container = bench.create(spec).await;
     let (_, _, exit) = exec(&*container, hungry).await;
@@ -1154,7 +1161,7 @@ async fn nothing_is_left_of_a_container_nor_of_an_engine() {
         return;
     }
     let bench = Bench::new().await;
-    let state = bench._state.path().to_owned();
+    let state = bench.state.path().to_owned();
     let slot = slot(&state);
     let spec = bench.spec(&["sh", "-c", "touch /written; sleep 1000 & sleep 1000"]);
     let directory = state
@@ -1214,11 +1221,7 @@ async fn containers_end_with_a_dropped_engine() {
     let bench = Bench::new().await;
     let container = bench.asleep().await;
     container.start().await.expect("started");
-    let Bench {
-        engine,
-        _state: state,
-        ..
-    } = bench;
+    let Bench { engine, state, .. } = bench;
     let slot = slot(state.path());
     assert_eq!(Traces::of(state.path(), &slot).processes.len(), 1);
     drop(engine);
@@ -1365,7 +1368,7 @@ async fn a_hundred_in_a_row_leave_nothing() {
         "start to first output, 100 in a row: median {:?}, least {:?}, most {:?}",
         times[50], times[0], times[99]
     );
-    let state = bench._state.path();
+    let state = bench.state.path();
     let slot = slot(state);
     let left = Traces::of(state, &slot);
     assert_eq!(left.processes, [""; 0]);

@@ -10,16 +10,12 @@ use tempfile::TempDir;
 use tfnz::ids::Digest;
 use tfnz::image::Platform;
 
+use crate::common::docker::needs;
 use crate::common::installed;
 
 /// Whether the machine has what containers of these images need.
 pub(crate) fn can_run() -> bool {
-    if !nix::unistd::geteuid().is_root() {
-        assert!(std::env::var_os("CI").is_none(), "this test needs root");
-        eprintln!("skipped: needs root");
-        return false;
-    }
-    installed("busybox")
+    needs(nix::unistd::geteuid().is_root(), "root") && installed("busybox")
 }
 
 /// The path of an image with busybox under all its names, two users and a shell to run. Made once.
@@ -34,6 +30,19 @@ pub(crate) fn busybox() -> &'static str {
         fs::rename(&unfinished, &path).expect("rename an archive");
         path.into_os_string().into_string().expect("a plain path")
     })
+}
+
+/// Bytes that cannot be compressed, different for each seed: every one comes, and there is no pattern of the size of a
+/// buffer.
+pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed;
+    let next = || {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        state.to_be_bytes()[0]
+    };
+    std::iter::repeat_with(next).take(length).collect()
 }
 
 /// An image that is being described.

@@ -137,6 +137,9 @@ fn the_last_image_is_what_was_built_loaded_or_tagged_last() {
         ended.code(0).printed(&format!("{name}\n"));
     }
     run(tf().args(["second:1"])).code(0).printed("second:1\n");
+    // What completions offer.
+    let offered = tf().args(["__complete", "images", "se"]).run().code(0);
+    assert_eq!(offered.stdout, "second:1\n");
     // By the start of its id, too, as Docker has it.
     run(tf().args([&id("second:1")["sha256:".len()..][..12]]))
         .code(0)

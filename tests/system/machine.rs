@@ -54,10 +54,15 @@ unshare --mount --propagation private --pid --fork --kill-child --net --ipc --cg
     while :; do wait || :; done
 ' &
 inside=$!
+own() { readlink "/proc/$1/ns/cgroup"; }
+while [ "$(own $inside)" = "$(own self)" ]; do :; done
 hierarchies | while read -r kind path options; do
-    while ! grep -q . "$path/$name/cgroup.procs"; do :; done
-    echo $$ >"$path/cgroup.procs"
-done
+    while processes=$(cat "$path/$name/cgroup.procs") && [ -n "$processes" ]; do
+        for process in $processes; do
+            echo "$process" >"$path/cgroup.procs" || :
+        done
+    done
+done 2>/dev/null
 cat >/dev/null
 kill -9 $inside 2>/dev/null || :
 wait || :
@@ -156,9 +161,10 @@ impl Machine {
     /// Everything that a container could leave here, one thing a line.
     pub(crate) fn inventory(&self) -> BTreeSet<String> {
         let script = r#"
+            # Without a process of its own, which would be one of those that it finds.
             for process in /proc/[0-9]*; do
-                [ "$process" = /proc/$$ ] || echo "process ${process#/proc/} $(cat "$process/comm" 2>/dev/null)"
-            done
+                [ "$process" = /proc/$$ ] || { read -r name <"$process/comm" && echo "process ${process#/proc/} $name"; }
+            done 2>/dev/null
             ip -o link | sed 's/@.*//; s/^[0-9]*: /link /'
             ip -o address | awk '{ print "address", $2, $4 }'
             ip route | sed 's/^/route /'
@@ -171,17 +177,7 @@ impl Machine {
             find /dev/shm /dev/mqueue 2>/dev/null | sed 's/^/file /'
             ipcs -a 2>/dev/null | grep '^0x' | sed 's/^/ipc /'
         "#;
-        self.shell(script)
-            .lines()
-            // The processes of the script itself.
-            .filter(|line| {
-                let name = line
-                    .strip_prefix("process ")
-                    .and_then(|line| line.split(' ').nth(1));
-                !matches!(name, Some("sh" | "cat" | "sleep" | "")) || line.starts_with("process 1 ")
-            })
-            .map(str::to_owned)
-            .collect()
+        self.shell(script).lines().map(str::to_owned).collect()
     }
 
     /// Waits until there is nothing here that was not there `before`.

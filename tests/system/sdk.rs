@@ -12,7 +12,7 @@ use tfnz::protocol::container::{Exit, ProcessSpec, Stdio};
 use tfnz::sdk::{Error, Location};
 use tokio::io::AsyncReadExt as _;
 
-use crate::common::docker::Daemon;
+use crate::common::docker::{Daemon, needs};
 use crate::common::eventually;
 use crate::system::fixture::{Fixture, Saved, can_run};
 use crate::system::leftovers;
@@ -96,13 +96,15 @@ async fn a_program_runs_containers_and_reaches_into_them() {
         .await
         .expect_err("nobody listens");
 
-    let mut spec = ProcessSpec::default();
-    spec.args = ["sh", "-c", "echo inside; exit 5"]
-        .map(str::to_owned)
-        .into();
-    spec.stdio = Stdio {
-        output: true,
-        ..Stdio::default()
+    let spec = ProcessSpec {
+        args: ["sh", "-c", "echo inside; exit 5"]
+            .map(str::to_owned)
+            .into(),
+        stdio: Stdio {
+            output: true,
+            ..Stdio::default()
+        },
+        ..ProcessSpec::default()
     };
     let process = container.exec(spec).await.expect("started");
     let mut said = String::new();
@@ -200,16 +202,7 @@ fn example(name: &str) -> Option<PathBuf> {
     let path = PathBuf::from(env!("CARGO_BIN_EXE_tf"))
         .with_file_name("examples")
         .join(name);
-    if !path.exists() {
-        assert!(
-            std::env::var_os("CI").is_none(),
-            "{} is missing",
-            path.display()
-        );
-        eprintln!("skipped: needs `cargo build --examples`");
-        return None;
-    }
-    Some(path)
+    needs(path.exists(), "`cargo build --examples`").then_some(path)
 }
 
 /// Runs an example until it has opened the browser, looks at the page, and presses Ctrl-C.

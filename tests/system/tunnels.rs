@@ -35,7 +35,7 @@ fn nginx_with_large_file() -> Option<(Daemon, Vec<u8>)> {
     for number in 0..LARGE / PIECE {
         // Every piece is another one, and none is empty.
         for (index, byte) in piece.iter_mut().step_by(4096).enumerate() {
-            *byte = (number * 31 + index * 7) as u8 | 1;
+            *byte = (number * 31 + index * 7).to_le_bytes()[0] | 1;
         }
         sum.update(&piece);
         file.write_all(&piece).expect("write");

@@ -116,7 +116,7 @@ pub trait Process: Send + Sync {
     ///
     /// # Errors
     ///
-    /// When it has none, or has ended.
+    /// [`EngineError::BadSpec`] when it has none.
     fn resize(&self, size: WindowSize) -> Result<(), EngineError>;
 }
 

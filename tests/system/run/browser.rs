@@ -1,12 +1,13 @@
 //! `--browser`, with a program in place of the desktop's browser that writes down what it is to open.
 
 use std::fs;
+use std::io::Write as _;
 
 use serde_json::json;
 
 use crate::common::{Program, eventually, tf};
 use crate::system::fixture::{Fixture, Saved, can_run};
-use crate::system::session::{PATIENCE, Session, write_executable};
+use crate::system::session::{PATIENCE, Session, exchange, write_executable};
 
 /// `tf` with a browser that appends what it is given to the file `opened` in its home.
 fn tf_with_browser() -> Program {
@@ -102,9 +103,8 @@ fn the_browser_waits_for_status_200() {
     ];
     let mut session = Session::start(tf_with_browser().args(arguments).args(command));
     let port = session.port(80);
-    crate::system::session::exchange(port, b"GET /late.html HTTP/1.0\r\n\r\n");
+    exchange(port, b"GET /late.html HTTP/1.0\r\n\r\n");
     assert!(!session.home().join("opened").exists());
-    use std::io::Write as _;
     session.stdin().write_all(b"\n").expect("it is read");
     assert_eq!(
         opened(&session),

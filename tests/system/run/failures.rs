@@ -7,7 +7,7 @@ use std::process::Command;
 use tempfile::TempDir;
 
 use crate::common::{installed, tf};
-use crate::system::fixture::{Fixture, busybox, can_run};
+use crate::system::fixture::{Fixture, busybox, can_run, noise};
 use crate::system::session::{run, tf_as_nobody};
 
 #[test]
@@ -103,7 +103,7 @@ fn a_full_disk_is_said_to_be_full_and_nothing_half_is_left() {
         .printed("fits\n");
     let before = used(mounted.path());
     let large = Fixture::busybox()
-        .file("large", 0o644, &noise(64 << 20))
+        .file("large", 0o644, &noise(5, 64 << 20))
         .save();
     for (arguments, code) in [(&[large.path()][..], 125), (&["cache", large.path()], 1)] {
         let ended = run(with_state(arguments)).code(code);
@@ -196,16 +196,4 @@ fn layers_in(state: &Path) -> usize {
 fn used(path: &Path) -> u64 {
     let found = nix::sys::statvfs::statvfs(path).expect("it is mounted");
     (found.blocks() - found.blocks_free()) * found.fragment_size()
-}
-
-/// What cannot be compressed.
-fn noise(length: usize) -> Vec<u8> {
-    let mut state = 1u64;
-    let next = || {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
-        (state >> 33) as u8
-    };
-    std::iter::repeat_with(next).take(length).collect()
 }

@@ -4,25 +4,18 @@ use std::io::Write as _;
 use std::process::Stdio;
 
 use crate::common::{eventually, tf};
-use crate::system::fixture::{Fixture, busybox, can_run};
+use crate::system::fixture::{Fixture, busybox, can_run, noise};
 use crate::system::session::{PATIENCE, Session, run};
 
-/// A megabyte in which every byte and every pair of bytes is found, and no pattern of the size of a buffer.
-fn noise(seed: u32) -> Vec<u8> {
-    let mut state = seed;
-    let next = |_| {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        state.to_be_bytes()[0]
-    };
-    (0..1 << 20).map(next).collect()
-}
+/// Size of what is passed through, in bytes.
+const SIZE: usize = 1 << 20;
 
 #[test]
 fn output_passes_through_unchanged() {
     if !can_run() {
         return;
     }
-    let (first, second) = (noise(1), noise(2));
+    let (first, second) = (noise(1, SIZE), noise(2, SIZE));
     let image = Fixture::busybox()
         .file("first", 0o644, &first)
         .file("second", 0o644, &second)
@@ -45,7 +38,7 @@ fn input_passes_through_unchanged_to_its_end() {
     if !can_run() {
         return;
     }
-    let sent = noise(3);
+    let sent = noise(3, SIZE);
     let mut session = Session::start(tf().args(["-i", busybox(), "cat"]));
     session.stdin().write_all(&sent).expect("it is read");
     let ended = session.end().code(0);
@@ -82,7 +75,7 @@ fn a_program_need_not_read_its_input() {
         return;
     }
     let mut session = Session::start(tf().args(["-i", busybox(), "sh", "-c", "exit 3"]));
-    let _ = session.stdin().write_all(&noise(4));
+    let _ = session.stdin().write_all(&noise(4, SIZE));
     session.end().code(3);
 }
 

@@ -55,7 +55,9 @@ fn a_shell_is_comfortable_to_work_in() {
     typist.types("echo still $((40 + 2))\n");
     typist.sees("still 42\r\n");
     // Ctrl-D is the end of input for the program in front.
-    typist.types("cat\nsaid twice\n");
+    typist.types("sh -c 'echo begun $((2)); exec cat'\n");
+    typist.sees("begun 2\r\n");
+    typist.types("said twice\n");
     typist.sees("said twice\r\nsaid twice\r\n");
     typist.types("\x04echo after $((1 + 1))\n");
     typist.sees("after 2\r\n");

@@ -43,6 +43,11 @@ impl Instance {
             let Some(mut lock) = lock(slot).map_err(lock_failed)? else {
                 continue;
             };
+            // Who had it last has ended a moment ago. Another one is had at once.
+            if network::lingers(slot)? {
+                fs::remove_file(lock_path(slot)).map_err(lock_failed)?;
+                continue;
+            }
             let directory = state.join("run").join(slot.to_string());
             lock.set_len(0)
                 .and_then(|()| lock.write_all(state.as_os_str().as_bytes()))

@@ -258,6 +258,16 @@ impl Plan {
     }
 }
 
+/// Whether the machine still has the interface of an instance that had this slot. The kernel removes it a moment after the
+/// network has ended.
+///
+/// # Errors
+///
+/// When the kernel refuses to say.
+pub fn lingers(slot: u16) -> Result<bool, EngineError> {
+    uplink::exists(slot).map_err(|error| failure("look for a network interface", error))
+}
+
 /// Removes what an instance that had this slot and is dead left on the machine. Blocks, for tens of milliseconds if there is
 /// something left.
 ///

@@ -234,6 +234,12 @@ fn delete(route: &mut Socket, name: &str) -> io::Result<()> {
     }
 }
 
+/// Whether there is a link by the name that this slot's has.
+pub(super) fn exists(slot: u16) -> io::Result<bool> {
+    let mut route = Socket::open(SockProtocol::NetlinkRoute)?;
+    Ok(rtnl::find(&mut route, &interface(slot))?.is_some())
+}
+
 /// Removes what an instance that used this slot and is dead left on the machine.
 pub(super) fn sweep(slot: u16) -> io::Result<()> {
     let name = interface(slot);
