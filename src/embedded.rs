@@ -14,16 +14,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::ids::{NodeId, UserId};
-use crate::keyring::{Account, DEFAULT_PORT, Keyring};
+use crate::keyring::{Account, Keyring, with_port};
 use crate::keys::SecretKey;
-use crate::link::{ConnectOptions, MemoryDial, TcpDial, connect, memory};
+use crate::link::{MemoryDial, TcpDial, memory};
 use crate::location::{Options, Principal, Server};
-use crate::node::Agent;
 use crate::node::engine::Engine;
 #[cfg(target_os = "linux")]
 use crate::node::engine::{EngineError, linux::LinuxEngine};
-use crate::protocol::handshake::Role;
 use crate::sdk::{Dialler, Error, Host};
+use crate::serve::start_in_process;
 
 /// The user that an embedded location serves: the same each time, so that images are found again.
 const USER: &str = "embedded00000000000000";
@@ -94,16 +93,6 @@ fn remote(account: Account, config: &Config) -> Dialler {
     }
 }
 
-/// `host` or `host:port` with the port that locations listen on unless told otherwise.
-fn with_port(address: &str) -> String {
-    let bare_ipv6 = address.parse::<std::net::Ipv6Addr>().is_ok();
-    match address.rsplit_once(':') {
-        _ if bare_ipv6 => format!("[{address}]:{DEFAULT_PORT}"),
-        Some((_, port)) if port.parse::<u16>().is_ok() => address.to_owned(),
-        _ => format!("{address}:{DEFAULT_PORT}"),
-    }
-}
-
 #[cfg(target_os = "linux")]
 fn engine(config: &Config, purpose: Purpose) -> Result<Option<Arc<dyn Engine>>, Error> {
     match LinuxEngine::open(&config.state) {
@@ -152,24 +141,20 @@ pub async fn start(
         state: state.to_owned(),
         identity: location_key,
         residents,
+        shared: false,
     })
     .map_err(|error| failed(error.into()))?;
     let (dial, listener) = memory();
     let shutdown = CancellationToken::new();
-    let mut nodes = server.node_count();
+    let nodes = server.node_count();
     let server = tokio::spawn(server.serve(listener, shutdown.clone()));
 
     let agent = match engine {
         None => None,
         Some(engine) => {
-            let options = options(node_key, location, Role::Node);
-            let connected = connect(Arc::new(dial.clone()), options).await;
-            let (link, incoming) = connected.map_err(|error| failed(error.into()))?;
-            let agent = Agent::new(engine, state.to_owned(), link);
-            let agent = tokio::spawn(agent.serve(incoming, CancellationToken::new()));
-            // The first client should not find a location without its node.
-            let _ = nodes.wait_for(|count| *count > 0).await;
-            Some(agent)
+            let started =
+                start_in_process(engine, state, dial.clone(), node_key, location, nodes).await;
+            Some(started.map_err(|error| failed(error.into()))?)
         }
     };
     Ok(Dialler {
@@ -186,17 +171,6 @@ pub async fn start(
     })
 }
 
-fn options(identity: SecretKey, location: crate::keys::PublicKey, role: Role) -> ConnectOptions {
-    let agent = concat!("tfnz/", env!("CARGO_PKG_VERSION")).to_owned();
-    ConnectOptions {
-        identity,
-        location,
-        role,
-        agent,
-        token: None,
-    }
-}
-
 impl Host for Embedded {
     fn shutdown(self: Box<Self>) -> BoxFuture<'static, ()> {
         Box::pin(async move {
@@ -209,23 +183,5 @@ impl Host for Embedded {
                 let _ = agent.await;
             }
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn addresses_get_the_usual_port() {
-        for (given, complete) in [
-            ("server", "server:5555"),
-            ("server:7", "server:7"),
-            ("192.0.2.1", "192.0.2.1:5555"),
-            ("2001:db8::1", "[2001:db8::1]:5555"),
-            ("[2001:db8::1]:7", "[2001:db8::1]:7"),
-        ] {
-            assert_eq!(with_port(given), complete);
-        }
     }
 }

@@ -53,6 +53,9 @@ pub enum KeyringError {
         /// The names that begin so.
         names: Vec<String>,
     },
+    /// A name that cannot be that of files.
+    #[error("`{0}` cannot be a location's name: its files would be taken for others")]
+    BadName(String),
     /// There is an account of this name already.
     #[error("there is an account at `{0}` already: remove its files from {1} first")]
     Exists(String, PathBuf),
@@ -196,6 +199,45 @@ impl Keyring {
         })
     }
 
+    /// Finds out whether [`Keyring::add`] could write an account of this name, before it is needed.
+    ///
+    /// # Errors
+    ///
+    /// When there is an account of this name, or the directory cannot be made.
+    pub fn check_new(&self, name: &str) -> Result<(), KeyringError> {
+        if !is_name(name) {
+            return Err(KeyringError::BadName(name.to_owned()));
+        }
+        if self.path(name).exists() {
+            return Err(KeyringError::Exists(
+                name.to_owned(),
+                self.directory.clone(),
+            ));
+        }
+        let failed = |source| KeyringError::Io {
+            path: self.directory.clone(),
+            source,
+        };
+        self.make_directory()?;
+        // Permissions and full disks show by writing only.
+        let probe = self.path(&format!(".probe.{}", std::process::id()));
+        File::create_new(&probe).map_err(failed)?;
+        fs::remove_file(&probe).map_err(failed)
+    }
+
+    fn make_directory(&self) -> Result<(), KeyringError> {
+        let mut directory = fs::DirBuilder::new();
+        directory.recursive(true);
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut directory, 0o700);
+        directory
+            .create(&self.directory)
+            .map_err(|source| KeyringError::Io {
+                path: self.directory.clone(),
+                source,
+            })
+    }
+
     /// Writes a new account, and makes it the default if there is no other. Nothing is overwritten.
     ///
     /// # Errors
@@ -206,14 +248,10 @@ impl Keyring {
             let path = path.to_owned();
             move |source| KeyringError::Io { path, source }
         };
-        let mut directory = fs::DirBuilder::new();
-        directory.recursive(true);
-        #[cfg(unix)]
-        std::os::unix::fs::DirBuilderExt::mode(&mut directory, 0o700);
-        directory
-            .create(&self.directory)
-            .map_err(io(&self.directory))?;
-
+        if !is_name(&account.name) {
+            return Err(KeyringError::BadName(account.name.clone()));
+        }
+        self.make_directory()?;
         let name = &account.name;
         let path = self.path(name);
         let mut options = OpenOptions::new();
@@ -257,12 +295,26 @@ impl Keyring {
     }
 }
 
+/// `host` or `host:port` with the port that locations listen on unless told otherwise.
+#[must_use]
+pub fn with_port(address: &str) -> String {
+    let bare_ipv6 = address.parse::<std::net::Ipv6Addr>().is_ok();
+    match address.rsplit_once(':') {
+        _ if bare_ipv6 => format!("[{address}]:{DEFAULT_PORT}"),
+        Some((_, port)) if port.parse::<u16>().is_ok() => address.to_owned(),
+        _ => format!("{address}:{DEFAULT_PORT}"),
+    }
+}
+
 /// Whether a name can be a location's: it becomes a file's name.
 fn is_name(name: &str) -> bool {
     !name.is_empty()
         && !name.starts_with('.')
         && !name.contains(['/', '\\', '\0'])
         && name != DEFAULT
+        && ![".pub", ".spub", ".addr"]
+            .iter()
+            .any(|suffix| name.ends_with(suffix))
 }
 
 fn read(path: &Path) -> Result<Option<String>, KeyringError> {
@@ -374,11 +426,38 @@ mod tests {
     #[test]
     fn names_that_are_paths_are_unknown() {
         let (_directory, keyring) = keyring();
-        for name in ["", "..", "../x", "/etc/passwd", "default_location"] {
+        for name in ["", "..", "../x", "/etc/passwd", "default_location", "x.pub"] {
             assert!(
                 matches!(keyring.account(name), Err(KeyringError::Unknown(_))),
                 "{name}"
             );
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_added_is_known_before() {
+        let (_directory, keyring) = keyring();
+        keyring.check_new("syd").unwrap();
+        keyring.add(&account("syd")).unwrap();
+        let exists = keyring.check_new("syd");
+        assert!(matches!(exists, Err(KeyringError::Exists(..))));
+        for name in ["default_location", "syd.pub"] {
+            let error = keyring.add(&account(name)).unwrap_err();
+            assert!(matches!(error, KeyringError::BadName(_)), "{error}");
+        }
+        assert_eq!(keyring.names().unwrap(), ["syd"]);
+    }
+
+    #[test]
+    fn addresses_get_the_usual_port() {
+        for (given, complete) in [
+            ("server", "server:5555"),
+            ("server:7", "server:7"),
+            ("192.0.2.1", "192.0.2.1:5555"),
+            ("2001:db8::1", "[2001:db8::1]:5555"),
+            ("[2001:db8::1]:7", "[2001:db8::1]:7"),
+        ] {
+            assert_eq!(with_port(given), complete);
         }
     }
 }

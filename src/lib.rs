@@ -11,6 +11,7 @@
 //!  node ─▶ node::engine ─┘                  a machine's agent, and what runs containers on it
 //!
 //!  embedded = location + node in this process, reached through memory
+//!  serve = location, node or both, for as long as the process runs
 //! ```
 //!
 //! Arrows go one way: a part names what it points to and nothing else (`tests/layering.rs` holds that). In particular
@@ -33,6 +34,7 @@ pub mod node;
 pub mod progress;
 pub mod protocol;
 pub mod sdk;
+pub mod serve;
 pub mod shutdown;
 
 pub use embedded::dialler;

@@ -22,6 +22,14 @@ pub(crate) fn try_exclusive(file: File, path: &Path) -> io::Result<File> {
     }
 }
 
+/// Whether `path` leads to the file. Where the standard library has no identity of files to compare: whether it leads to
+/// one.
+pub(crate) fn is_at(file: &File, path: &Path) -> bool {
+    file.try_clone()
+        .and_then(|file| still_there(file, path))
+        .is_ok()
+}
+
 #[cfg(unix)]
 fn still_there(file: File, path: &Path) -> io::Result<File> {
     use std::os::unix::fs::MetadataExt;

@@ -32,10 +32,10 @@ const LINES: &[(&str, &[&str])] = &[
     ("tfcache he", &["hello"]),
     ("tfcache l", &["ls"]),
     // Paths, where an image may be one, and for options.
-    ("tf ./man/tf-r", &["./man/tf-run.1"]),
-    ("tf -f man/tf-r", &["man/tf-run.1"]),
-    ("tf -itf man/tf-r", &["man/tf-run.1"]),
-    ("tf --json man/tf-r", &["man/tf-run.1"]),
+    ("tf ./man/tf-ru", &["./man/tf-run.1"]),
+    ("tf -f man/tf-ru", &["man/tf-run.1"]),
+    ("tf -itf man/tf-ru", &["man/tf-run.1"]),
+    ("tf --json man/tf-ru", &["man/tf-run.1"]),
     // No verbs after options of `run`, and nothing of ours after the image.
     ("tf --offset 8000 cac", &[]),
     ("tf hello --offs", &[]),

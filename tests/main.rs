@@ -9,6 +9,8 @@ mod images;
 mod layering;
 mod link;
 mod pair;
+#[cfg(unix)]
+mod processes;
 mod resume;
 #[cfg(unix)]
 mod services;

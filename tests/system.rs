@@ -22,6 +22,7 @@ mod system {
     mod network;
     mod readme;
     mod registry;
+    mod remote;
     mod run;
     mod sdk;
     mod session;

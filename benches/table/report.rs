@@ -124,6 +124,7 @@ impl fmt::Display for Section {
             let who = &line.who;
             let sample = match &line.found {
                 Found::Missing(why) => {
+                    let why = why.lines().next().unwrap_or_default();
                     write!(out, "\n  {who:36}  not here: {why}")?;
                     continue;
                 }

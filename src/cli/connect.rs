@@ -19,6 +19,17 @@ pub(crate) async fn connect(options: &Global, purpose: Purpose) -> Result<Locati
     Ok(Location::connect(dialler_for(&config, purpose).await?).await?)
 }
 
+/// Whether there is a location to connect to, other than one in this process.
+///
+/// # Errors
+///
+/// When the user's settings cannot be read.
+pub(crate) fn is_remote(options: &Global) -> Result<bool, Failure> {
+    let environment = Config::from_env().map_err(|error| Failure::from_error(&error))?;
+    let config = with_options(environment, options)?;
+    Ok(config.location.is_some() || Keyring::new(&config.home).default_name()?.is_some())
+}
+
 /// The settings, with those of the command line in place of others.
 fn with_options(mut config: Config, options: &Global) -> Result<Config, Failure> {
     if let Some(name) = &options.location {

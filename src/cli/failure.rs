@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use crate::sdk;
+use crate::keyring::KeyringError;
+use crate::{sdk, serve};
 
 /// A failure in the words that the user reads.
 ///
@@ -83,9 +84,42 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
+impl From<KeyringError> for Failure {
+    fn from(error: KeyringError) -> Self {
+        Self::from_error(&error)
+    }
+}
+
+impl From<serve::Error> for Failure {
+    fn from(error: serve::Error) -> Self {
+        use serve::Error;
+
+        let failure = Self::from_error(&error);
+        match error {
+            Error::Privilege(_) | Error::NoEngine => {
+                failure.hint("run it as root, or leave running containers to other machines with `tf location serve --no-node`")
+            }
+            Error::NoLocation(_) => failure.hint(
+                "`tf location serve` makes one; TF_STATE names another directory, and root has one of its own",
+            ),
+            Error::NotJoined(_) => {
+                failure.hint("ask for an invitation (`tf location invite --node NAME` there) and give it with --join")
+            }
+            Error::ForUser => failure.hint("use it with `tf account join`"),
+            Error::NotInvited { .. } => failure.hint("ask for another invitation"),
+            _ => failure,
+        }
+    }
+}
+
 impl From<sdk::Error> for Failure {
     fn from(error: sdk::Error) -> Self {
-        Self::from_error(&error)
+        let failure = Self::from_error(&error);
+        match error {
+            sdk::Error::NotInvited { .. } => failure.hint("ask for another invitation"),
+            sdk::Error::ForNode => failure.hint("use it with `tf node serve --join`"),
+            _ => failure,
+        }
     }
 }
 

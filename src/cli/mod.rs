@@ -13,16 +13,19 @@ mod bind;
 mod browser;
 mod cmd;
 mod connect;
+mod duration;
 mod env;
 mod exit;
 mod failure;
 mod files;
 mod generate;
 mod limits;
+mod link_status;
 mod output;
 mod publish;
 mod state_file;
 mod streams;
+mod table;
 mod terminal;
 mod timing;
 
@@ -101,7 +104,7 @@ fn run(program: Program, words: Vec<OsString>) -> Ending {
         Ok(parsed) => parsed,
         Err(ending) => return ending,
     };
-    let printer = Printer::new(Verbosity::of(&global));
+    let printer = Printer::new(verbosity(&global, &verb));
     printer.start_log();
     let speaks = speaks(&verb);
     let ended = runtime().and_then(|runtime| {
@@ -165,6 +168,19 @@ fn ending_of_write(printer: &Printer, written: io::Result<()>) -> Ending {
             printer.error(format_args!("cannot write to standard output: {error}"));
             Ending::Failed
         }
+    }
+}
+
+/// How much is said. What serves others has nothing to show but its log.
+fn verbosity(global: &Global, verb: &Verb) -> Verbosity {
+    let serves = match verb {
+        Verb::Location(options) => matches!(options.verb, args::LocationVerb::Serve(_)),
+        Verb::Node(options) => matches!(options.verb, args::NodeVerb::Serve { .. }),
+        _ => false,
+    };
+    match Verbosity::of(global) {
+        Verbosity::Normal if serves => Verbosity::Info,
+        asked => asked,
     }
 }
 

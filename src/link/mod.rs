@@ -177,6 +177,12 @@ impl Link {
         Ok(())
     }
 
+    /// Whether both are handles of the same link.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.owner, &other.owner)
+    }
+
     /// Key of the peer.
     #[must_use]
     pub fn peer(&self) -> PublicKey {

@@ -34,7 +34,7 @@ impl Accounts {
 
     /// What `key` may connect as, if it has joined.
     pub(super) async fn find(&self, key: PublicKey) -> Result<Option<Principal>, DbError> {
-        self.db.run(move |db| find(db, &key)).await
+        self.db.read(move |db| find(db, &key)).await
     }
 
     /// Whether `token` is that of an invitation that a user, or a node, can use. Changes nothing.
@@ -45,7 +45,7 @@ impl Accounts {
         now: u64,
     ) -> Result<bool, DbError> {
         self.db
-            .run(move |db| {
+            .read(move |db| {
                 Ok(invitation(db, &token, now)?.is_some_and(|(for_node, _)| for_node == node))
             })
             .await
@@ -97,7 +97,7 @@ impl Accounts {
     /// All accounts, users or nodes, in the order in which they joined.
     pub(super) async fn list(&self, nodes: bool) -> Result<Vec<AccountInfo>, DbError> {
         self.db
-            .run(move |db| {
+            .read(move |db| {
                 let mut rows = db.prepare(
                     "SELECT id, key, name, joined FROM accounts WHERE node = ?1 ORDER BY joined",
                 )?;

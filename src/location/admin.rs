@@ -2,32 +2,44 @@
 
 use tokio::task::JoinSet;
 
-use super::accounts::{Accounts, Principal};
+use super::accounts::Accounts;
 use super::broker::Broker;
+use super::connected::Connected;
 use super::now;
 use crate::invitation::Invitation;
 use crate::link::{Inbound, Incoming, PendingCall, answer};
 use crate::protocol::messages::{
-    Call, Fault, FaultCode, Invite, Invited, ListAccounts, ListSessions, Revoke,
+    Call, Fault, FaultCode, Invite, Invited, ListAccounts, ListNodes, ListSessions, Revoke,
 };
 
 /// Longest name that an invitation is made out to, in bytes.
 const MAX_NAME: usize = 254;
 
+/// What an administrator works with.
+#[derive(Clone)]
+pub(super) struct Office {
+    pub(super) accounts: Accounts,
+    pub(super) broker: Broker,
+    pub(super) connected: Connected,
+}
+
 /// Serves an administrator until the link ends.
-pub(crate) async fn serve(mut incoming: Incoming, accounts: Accounts, broker: Broker) {
+pub(super) async fn serve(mut incoming: Incoming, office: Office) {
     let mut tasks = JoinSet::new();
     while let Some(inbound) = incoming.next().await {
         while tasks.try_join_next().is_some() {}
         if let Inbound::Call(call) = inbound {
-            let (accounts, broker) = (accounts.clone(), broker.clone());
-            tasks.spawn(async move { handle(call, &accounts, &broker).await });
+            let office = office.clone();
+            tasks.spawn(async move { handle(call, &office).await });
         }
     }
     tasks.shutdown().await;
 }
 
-async fn handle(call: PendingCall, accounts: &Accounts, broker: &Broker) {
+async fn handle(call: PendingCall, office: &Office) {
+    let Office {
+        accounts, broker, ..
+    } = office;
     match call.kind() {
         Invite::KIND => {
             answer(call, async |message: Invite| {
@@ -41,12 +53,10 @@ async fn handle(call: PendingCall, accounts: &Accounts, broker: &Broker) {
             })
             .await;
         }
+        ListNodes::KIND => answer(call, async |_: ListNodes| Ok(broker.ranked_nodes())).await,
         ListSessions::KIND => answer(call, async |_: ListSessions| Ok(broker.sessions())).await,
         Revoke::KIND => {
-            answer(call, async |message: Revoke| {
-                revoke(message, accounts, broker).await
-            })
-            .await;
+            answer(call, async |message: Revoke| revoke(message, office).await).await;
         }
         _ => call.unknown(),
     }
@@ -77,14 +87,10 @@ async fn invite(message: Invite, accounts: &Accounts) -> Result<Invited, Fault> 
     Ok(Invited { token })
 }
 
-async fn revoke(message: Revoke, accounts: &Accounts, broker: &Broker) -> Result<u32, Fault> {
-    let revoked = accounts.revoke(message.who).await?;
+async fn revoke(message: Revoke, office: &Office) -> Result<u32, Fault> {
+    let revoked = office.accounts.revoke(message.who).await?;
     for principal in &revoked {
-        match principal {
-            Principal::User(user) => broker.expel_user(user),
-            Principal::Node(node) => broker.expel_node(node).await,
-            Principal::Administrator => {}
-        }
+        office.connected.expel(principal);
     }
     Ok(u32::try_from(revoked.len()).unwrap_or(u32::MAX))
 }

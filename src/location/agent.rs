@@ -27,7 +27,7 @@ pub(crate) async fn serve(link: Link, mut incoming: Incoming, broker: Broker, no
         ..info
     };
     tracing::info!("node {node} ({}) is here", info.hostname);
-    broker.node_changed(&link, info);
+    broker.node_arrived(&link, info);
 
     let mut tasks = JoinSet::new();
     while let Some(inbound) = incoming.next().await {
@@ -43,7 +43,7 @@ pub(crate) async fn serve(link: Link, mut incoming: Incoming, broker: Broker, no
     }
     tasks.shutdown().await;
     tracing::info!("node {node} has gone");
-    broker.node_left(&node);
+    broker.node_left(&link, &node);
 }
 
 /// What the node says of itself first.

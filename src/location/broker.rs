@@ -162,33 +162,40 @@ impl Broker {
         sessions
     }
 
-    /// Ends all sessions of a user, by closing their events.
-    pub(crate) fn expel_user(&self, user: &UserId) {
-        self.tables()
-            .sessions
-            .retain(|_, client| client.user != *user);
-    }
-
-    /// Ends the link to a node.
-    pub(crate) async fn expel_node(&self, node: &NodeId) {
-        let link = self.tables().nodes.get(node).map(|node| node.link.clone());
-        if let Some(link) = link {
-            link.close().await;
+    /// A node has come, and has said what it is. If it was here before, on a link that has not ended yet, what ran on it
+    /// then is gone.
+    pub(crate) fn node_arrived(&self, link: &Link, info: NodeInfo) {
+        let former = {
+            let mut tables = self.tables();
+            let id = info.id.clone();
+            let node = Node {
+                link: link.clone(),
+                info: info.clone(),
+            };
+            let former = tables.nodes.insert(id.clone(), node);
+            if former.is_some() {
+                tables.lose_containers(&id);
+            }
+            tables.broadcast(&Event::NodeChanged(info));
+            self.node_count.send_replace(tables.nodes.len());
+            former
+        };
+        if let Some(former) = former {
+            // Nobody has to wait for a peer that is gone in all probability.
+            tokio::spawn(async move { former.link.close().await });
         }
     }
 
-    /// A node has said what it is, for the first time or again.
+    /// A node has said what it is now.
     pub(crate) fn node_changed(&self, link: &Link, info: NodeInfo) {
         let mut tables = self.tables();
-        tables.nodes.insert(
-            info.id.clone(),
-            Node {
-                link: link.clone(),
-                info: info.clone(),
-            },
-        );
-        tables.broadcast(&Event::NodeChanged(info));
-        self.node_count.send_replace(tables.nodes.len());
+        let Some(node) = tables.nodes.get_mut(&info.id) else {
+            return;
+        };
+        if node.link.is(link) {
+            node.info = info.clone();
+            tables.broadcast(&Event::NodeChanged(info));
+        }
     }
 
     /// How many nodes there are, now and from now on.
@@ -196,25 +203,14 @@ impl Broker {
         self.node_count.subscribe()
     }
 
-    /// A node is gone, and so is what ran on it.
-    pub(crate) fn node_left(&self, id: &NodeId) {
+    /// The link to a node has ended. Unless the node has come again on another one, it is gone, and so is what ran on it.
+    pub(crate) fn node_left(&self, link: &Link, id: &NodeId) {
         let mut tables = self.tables();
-        tables.nodes.remove(id);
-        let lost: Vec<ContainerId> = tables
-            .containers
-            .iter()
-            .filter(|(_, placement)| placement.node == *id)
-            .map(|(id, _)| id.clone())
-            .collect();
-        for container in lost {
-            let exit = Exit::Lost("its node has gone".to_owned());
-            tables.notify_owner(
-                id,
-                &container,
-                Event::ContainerEnded(container.clone(), exit),
-            );
-            tables.containers.remove(&container);
+        if !tables.nodes.get(id).is_some_and(|node| node.link.is(link)) {
+            return;
         }
+        tables.nodes.remove(id);
+        tables.lose_containers(id);
         tables.broadcast(&Event::NodeLeft(id.clone()));
         self.node_count.send_replace(tables.nodes.len());
     }
@@ -296,6 +292,22 @@ impl Tables {
         }
         if events.try_send(event).is_err() {
             self.sessions.remove(session);
+        }
+    }
+
+    /// Tells the owners of what ran on a node that it is gone.
+    fn lose_containers(&mut self, node: &NodeId) {
+        let lost: Vec<ContainerId> = self
+            .containers
+            .iter()
+            .filter(|(_, placement)| placement.node == *node)
+            .map(|(id, _)| id.clone())
+            .collect();
+        for container in lost {
+            let exit = Exit::Lost("its node has gone".to_owned());
+            let event = Event::ContainerEnded(container.clone(), exit);
+            self.notify_owner(node, &container, event);
+            self.containers.remove(&container);
         }
     }
 

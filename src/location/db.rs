@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
 use crate::ids::{Digest, UserId};
@@ -118,14 +119,34 @@ impl Db {
         connection.pragma_update(None, "journal_mode", "wal")?;
         connection.pragma_update(None, "synchronous", "normal")?;
         connection.pragma_update(None, "foreign_keys", true)?;
+        // Otherwise each `tf` would move the log into the database at its end, waiting for the disk, and begin a new one
+        // at its next write, waiting again. As it is, that happens once in a thousand pages.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         migrate(&mut connection)?;
         Ok(Self {
             connection: Arc::new(Mutex::new(connection)),
         })
     }
 
-    /// Runs `work` in a transaction on a blocking thread.
+    /// Runs `work`, which changes something, in a transaction on a blocking thread.
     pub(super) async fn run<T, F>(&self, work: F) -> Result<T, DbError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Transaction) -> Result<T, DbError> + Send + 'static,
+    {
+        self.transact(TransactionBehavior::Immediate, work).await
+    }
+
+    /// Runs `work`, which changes nothing, in a transaction on a blocking thread. Waits for nobody.
+    pub(super) async fn read<T, F>(&self, work: F) -> Result<T, DbError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Transaction) -> Result<T, DbError> + Send + 'static,
+    {
+        self.transact(TransactionBehavior::Deferred, work).await
+    }
+
+    async fn transact<T, F>(&self, behavior: TransactionBehavior, work: F) -> Result<T, DbError>
     where
         T: Send + 'static,
         F: FnOnce(&Transaction) -> Result<T, DbError> + Send + 'static,
@@ -133,8 +154,7 @@ impl Db {
         let connection = Arc::clone(&self.connection);
         tokio::task::spawn_blocking(move || {
             let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
-            let transaction =
-                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let transaction = connection.transaction_with_behavior(behavior)?;
             let result = work(&transaction)?;
             transaction.commit()?;
             Ok(result)
@@ -186,7 +206,7 @@ impl Db {
         user: UserId,
         id: Digest,
     ) -> Result<Option<ImageRow>, DbError> {
-        self.run(move |db| read_image(db, &user, &id.to_string()))
+        self.read(move |db| read_image(db, &user, &id.to_string()))
             .await
     }
 
@@ -197,7 +217,7 @@ impl Db {
         user: UserId,
         name: String,
     ) -> Result<Vec<ImageRow>, DbError> {
-        self.run(move |db| {
+        self.read(move |db| {
             let named = db
                 .query_row(
                     "SELECT id FROM names WHERE user = ?1 AND name = ?2",
@@ -218,7 +238,7 @@ impl Db {
 
     /// All images of the user, the last used first.
     pub(super) async fn images(&self, user: UserId) -> Result<Vec<ImageRow>, DbError> {
-        self.run(move |db| {
+        self.read(move |db| {
             let ids = db
                 .prepare("SELECT id FROM images WHERE user = ?1 ORDER BY last_used DESC, id")?
                 .query_map([user.as_str()], |row| row.get::<_, String>(0))?
@@ -235,7 +255,7 @@ impl Db {
         &self,
         layers: Vec<Digest>,
     ) -> Result<Vec<(Digest, u64)>, DbError> {
-        self.run(move |db| {
+        self.read(move |db| {
             let mut count = db.prepare("SELECT count(*) FROM image_layers WHERE layer = ?1")?;
             layers
                 .into_iter()
@@ -289,7 +309,7 @@ impl Db {
         user: UserId,
         layers: Vec<Digest>,
     ) -> Result<Vec<Digest>, DbError> {
-        self.run(move |db| {
+        self.read(move |db| {
             let mut owned =
                 db.prepare("SELECT 1 FROM layer_owners WHERE user = ?1 AND layer = ?2")?;
             let mut found = Vec::new();

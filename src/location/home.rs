@@ -2,6 +2,7 @@
 //! administrators.
 //!
 //! ```text
+//! STATE/location/profile    what it told invitations of itself when it served last: name and address
 //! STATE/location/key        its secret key, base64 of 32 bytes, readable by its owner only
 //! STATE/location/serving    locked by the process that serves
 //! STATE/location/admin      socket that administrators connect to while it does
@@ -10,6 +11,8 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
 
 use super::make_private;
 use crate::keys::SecretKey;
@@ -24,6 +27,15 @@ pub struct Home {
 #[derive(Debug)]
 pub struct Claim {
     _lock: File,
+}
+
+/// What a location is called, and where clients find it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Profile {
+    /// Its name.
+    pub name: String,
+    /// Its address, `host:port`, as far as it knows it itself.
+    pub address: String,
 }
 
 /// Why a location's directory cannot be used.
@@ -58,6 +70,47 @@ impl Home {
         let directory = state.join("location");
         make_private(&directory).map_err(io_error(&directory))?;
         Ok(Self { directory })
+    }
+
+    /// The location of a state directory, if there is one. Creates nothing.
+    #[must_use]
+    pub fn find(state: &Path) -> Option<Self> {
+        let directory = state.join("location");
+        let found = directory.join("key").is_file();
+        found.then_some(Self { directory })
+    }
+
+    /// What the location told of itself when it served last, if it ever did.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read.
+    pub fn profile(&self) -> Result<Option<Profile>, HomeError> {
+        let path = self.directory.join("profile");
+        match fs::read(&path) {
+            Ok(text) => serde_json::from_slice(&text)
+                .map(Some)
+                .map_err(|error| io_error(&path)(error.into())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(io_error(&path)(error)),
+        }
+    }
+
+    /// Writes what [`Home::profile`] reads.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn set_profile(&self, profile: &Profile) -> Result<(), HomeError> {
+        let path = self.directory.join("profile");
+        let part = self
+            .directory
+            .join(format!("profile.{}", std::process::id()));
+        let text = serde_json::to_vec(profile).map_err(|error| io_error(&path)(error.into()))?;
+        // Whoever reads it at the same time finds the one or the other.
+        fs::write(&part, text)
+            .and_then(|()| fs::rename(&part, &path))
+            .map_err(io_error(&path))
     }
 
     /// Takes the right to serve.
@@ -146,6 +199,22 @@ mod tests {
         }
         fs::write(home.directory.join("key"), "x").unwrap();
         assert!(matches!(home.identity(), Err(HomeError::Damaged(_))));
+    }
+
+    #[test]
+    fn a_location_is_found_once_it_has_a_key() {
+        let state = tempfile::tempdir().unwrap();
+        assert!(Home::find(state.path()).is_none());
+        let home = Home::open(state.path()).unwrap();
+        home.identity().unwrap();
+        let found = Home::find(state.path()).unwrap();
+        assert_eq!(found.profile().unwrap(), None);
+        let profile = Profile {
+            name: "here".to_owned(),
+            address: "here:5555".to_owned(),
+        };
+        home.set_profile(&profile).unwrap();
+        assert_eq!(found.profile().unwrap(), Some(profile));
     }
 
     #[test]

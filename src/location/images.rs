@@ -25,16 +25,27 @@ const MAX_NAME_LENGTH: usize = 512;
 pub(crate) struct Images {
     db: Db,
     layers: Store,
+    shared: bool,
 }
 
 impl Images {
-    pub(crate) fn new(db: Db, layers: Store) -> Self {
-        Self { db, layers }
+    /// `shared` says that users are not to profit from each other's layers.
+    pub(crate) fn new(db: Db, layers: Store, shared: bool) -> Self {
+        Self { db, layers, shared }
     }
 
     /// The store that layers are received into and read from.
     pub(crate) fn layers(&self) -> &Store {
         &self.layers
+    }
+
+    /// The store as `user` sees it, who may upload to it.
+    pub(crate) fn layers_of(&self, user: &UserId) -> Store {
+        if self.shared {
+            self.layers.of_user(user)
+        } else {
+            self.layers.clone()
+        }
     }
 
     /// Records that `user` is about to use this image, and says which layers have to be uploaded before.
@@ -70,6 +81,7 @@ impl Images {
             .await?
             .into_iter()
             .collect();
+        let own = self.layers_of(user);
         let mut seen = BTreeSet::new();
         Ok(description
             .layers
@@ -78,9 +90,15 @@ impl Images {
             .filter(|layer| !(owned.contains(&layer.digest) && self.layers.has(&layer.digest)))
             .map(|layer| MissingLayer {
                 layer: layer.clone(),
-                offset: self.layers.partial(&layer.digest),
+                offset: own.partial(&layer.digest),
             })
             .collect())
+    }
+
+    /// Whether the layer is here, and the user has shown to possess it.
+    pub(crate) async fn has(&self, user: &UserId, layer: Digest) -> Result<bool, Fault> {
+        let owned = self.db.owned_layers(user.clone(), vec![layer]).await?;
+        Ok(!owned.is_empty() && self.layers.has(&layer))
     }
 
     /// Records that the user has uploaded a layer, so that images with it become complete.

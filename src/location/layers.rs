@@ -3,14 +3,15 @@
 //! ```text
 //! DIR/HEX             a whole layer: its chunks, the end mark, the length of its tar (u64 LE)
 //! DIR/HEX.part        an upload, under way or interrupted: whole chunks
-//! DIR/HEX.ID.part     an upload beside one that has stalled: removed if it is interrupted
+//! DIR/HEX.USER.part   the same, where users are not to profit from each other's uploads
+//! DIR/HEX.….ID.part   an upload beside one that has stalled: removed if it is interrupted
 //! ```
 //!
 //! Any number of processes may use the directory at the same time. What keeps them apart are locks on the files
 //! themselves (`flock`), which the kernel gives up when their holder dies in whatever way: exclusive on a part for
 //! whoever writes it, shared on a layer for whoever needs it, exclusive on a layer for whoever removes it.
 //!
-//! What a layer is used for, and by whom, is of no concern here.
+//! What a layer is used for is of no concern here.
 
 mod part;
 mod receive;
@@ -23,7 +24,7 @@ use std::time::{Duration, SystemTime};
 use tokio::io::{AsyncBufRead, AsyncReadExt, BufReader};
 
 pub use self::receive::{Receipt, ReceiveError};
-use crate::ids::Digest;
+use crate::ids::{Digest, UserId};
 use crate::lock;
 
 /// How long an interrupted upload is kept for its client to come back.
@@ -46,6 +47,8 @@ const READ_AHEAD: usize = 256 << 10;
 #[derive(Debug, Clone)]
 pub struct Store {
     dir: PathBuf,
+    /// Who uploads, where that makes a difference.
+    owner: Option<UserId>,
     /// How long another's upload may stand still before one no longer waits for it.
     patience: Duration,
 }
@@ -95,10 +98,23 @@ impl Store {
         fs::set_permissions(&dir, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
         let store = Self {
             dir,
+            owner: None,
             patience: PATIENCE,
         };
         store.sweep()?;
         Ok(store)
+    }
+
+    /// The same store for the uploads of one of several users, who may know the digests of layers that they do not have.
+    ///
+    /// An upload then goes on only where one of the same user was interrupted, and counts as received only once all of it
+    /// has come and is the layer, whether that is here already or not.
+    #[must_use]
+    pub fn of_user(&self, user: &UserId) -> Self {
+        Self {
+            owner: Some(user.clone()),
+            ..self.clone()
+        }
     }
 
     /// Whether the layer is here, whole.
@@ -216,7 +232,10 @@ impl Store {
     }
 
     fn part_path(&self, layer: &Digest) -> PathBuf {
-        self.dir.join(layer.hex()).with_extension(PART)
+        match &self.owner {
+            Some(user) => self.dir.join(format!("{}.{user}.{PART}", layer.hex())),
+            None => self.dir.join(layer.hex()).with_extension(PART),
+        }
     }
 
     fn lock_shared(&self, layer: &Digest) -> io::Result<File> {
@@ -256,7 +275,7 @@ fn sweep_part(path: &Path) -> io::Result<()> {
     let resumable = path
         .file_stem()
         .and_then(|stem| stem.to_str())
-        .is_some_and(|stem| stem.parse::<Digest>().is_ok());
+        .is_some_and(is_resumable);
     let age = SystemTime::now()
         .duration_since(file.metadata()?.modified()?)
         .unwrap_or_default();
@@ -264,6 +283,15 @@ fn sweep_part(path: &Path) -> io::Result<()> {
         fs::remove_file(path)?;
     }
     Ok(())
+}
+
+/// Whether a part's name, without the extension, says whose it is and no more.
+fn is_resumable(stem: &str) -> bool {
+    let (layer, owner) = match stem.split_once('.') {
+        Some((layer, owner)) => (layer, Some(owner)),
+        None => (stem, None),
+    };
+    layer.parse::<Digest>().is_ok() && owner.is_none_or(|owner| owner.parse::<UserId>().is_ok())
 }
 
 #[cfg(test)]

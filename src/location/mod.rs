@@ -13,6 +13,7 @@ mod accounts;
 mod admin;
 mod agent;
 mod broker;
+mod connected;
 mod db;
 mod home;
 mod images;
@@ -24,7 +25,7 @@ use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -33,13 +34,14 @@ use tokio_util::task::TaskTracker;
 
 pub use accounts::Principal;
 pub use db::DbError;
-pub use home::{Claim, Home, HomeError};
+pub use home::{Claim, Home, HomeError, Profile};
 
 use crate::keys::{PublicKey, SecretKey};
 use crate::link::{AcceptOptions, Accepted, Acceptor, Applicant, Link, Listen, Transport};
 use crate::protocol::handshake::Role;
 use accounts::Accounts;
 use broker::Broker;
+use connected::Connected;
 use db::Db;
 use images::Images;
 use layers::Store;
@@ -52,7 +54,13 @@ pub struct Options {
     pub identity: SecretKey,
     /// Keys that may connect besides those that have joined.
     pub residents: HashMap<PublicKey, Principal>,
+    /// Whether it serves several users. To be given a layer for having its digest, and to go on with an upload that
+    /// somebody else has begun, is harmless only where all are the same one.
+    pub shared: bool,
 }
+
+/// How long the listener is left alone after it has failed for want of something, as file descriptors.
+const LISTENER_PAUSE: Duration = Duration::from_millis(100);
 
 /// A location.
 pub struct Server {
@@ -96,6 +104,7 @@ impl Server {
             state,
             identity,
             residents,
+            shared,
         } = options;
         let directory = state.join("location");
         let state_error = |source| OpenError::State {
@@ -113,7 +122,7 @@ impl Server {
             acceptor: Acceptor::new(identity, AcceptOptions::default()),
             residents,
             accounts: Accounts::new(db.clone()),
-            broker: Broker::new(Images::new(db, layers)),
+            broker: Broker::new(Images::new(db, layers, shared)),
         })
     }
 
@@ -138,6 +147,8 @@ impl Server {
             residents: self.residents,
             accounts: self.accounts,
             broker: self.broker,
+            strangers: Connected::default(),
+            connected: Connected::default(),
             sessions: TaskTracker::new(),
             shutdown: shutdown.clone(),
             nodes_shutdown: CancellationToken::new(),
@@ -151,7 +162,11 @@ impl Server {
                         let host = Arc::clone(&host);
                         connections.spawn(async move { host.serve(transport).await });
                     }
-                    Err(error) => break Err(error),
+                    Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break Err(error),
+                    Err(error) => {
+                        tracing::warn!("cannot take a connection now: {error}");
+                        tokio::time::sleep(LISTENER_PAUSE).await;
+                    }
                 },
                 Some(_) = connections.join_next() => {}
             }
@@ -172,6 +187,10 @@ struct Host {
     residents: HashMap<PublicKey, Principal>,
     accounts: Accounts,
     broker: Broker,
+    /// Connections that have not said yet whose they are.
+    strangers: Connected,
+    /// All others.
+    connected: Connected,
     /// Sessions of clients that are being served.
     sessions: TaskTracker,
     /// Ends sessions of clients.
@@ -183,41 +202,61 @@ struct Host {
 impl Host {
     /// Finds out who has connected, and serves them.
     async fn serve(&self, transport: Box<dyn Transport>) {
+        let crowded_out = self.shutdown.child_token();
+        let stranger = self.strangers.enter_stranger(crowded_out.clone());
         let handshake = self
             .acceptor
             .handshake(transport, async |applicant: &Applicant| {
                 self.admit(applicant).await
             });
         let accepted = tokio::select! {
-            () = self.shutdown.cancelled() => return,
+            () = crowded_out.cancelled() => return,
             accepted = handshake => accepted,
         };
+        drop(stranger);
         let session = match accepted {
             Ok(Accepted::New(session)) => session,
             Ok(Accepted::Resumed) => return,
             Err(error) => return tracing::debug!("a connection was dropped: {error}"),
         };
-        let (link, incoming, broker) = (session.link, session.incoming, self.broker.clone());
-        match self.settle(session.peer, session.admission).await {
-            None => link.close().await,
-            Some(Principal::User(user)) => {
-                let closing = close_on(&self.shutdown, &link);
+        let (link, incoming) = (session.link, session.incoming);
+        let Some(principal) = self.settle(session.peer, session.admission).await else {
+            return link.close().await;
+        };
+        let shutdown = match principal {
+            Principal::Node(_) => &self.nodes_shutdown,
+            _ => &self.shutdown,
+        };
+        let ending = shutdown.child_token();
+        let _place = self.connected.enter(principal.clone(), ending.clone());
+        // Whoever is revoked from here on is found in the list; whoever was before is not known any more.
+        if self.known(session.peer).await.as_ref() != Some(&principal) {
+            return link.close().await;
+        }
+        let closing = close_on(&ending, &link);
+        let broker = self.broker.clone();
+        match principal {
+            Principal::User(user) => {
                 let serving = self.sessions.track_future(session::serve(
                     link.clone(),
                     incoming,
                     broker,
                     user,
                     session.agent,
+                    ending.clone(),
                 ));
                 tokio::join!(serving, closing);
             }
-            Some(Principal::Administrator) => {
-                let closing = close_on(&self.shutdown, &link);
-                let (accounts, broker) = (self.accounts.clone(), broker);
-                tokio::join!(admin::serve(incoming, accounts, broker), closing);
+            Principal::Administrator => {
+                let (accounts, connected) = (self.accounts.clone(), self.connected.clone());
+                let office = admin::Office {
+                    accounts,
+                    broker,
+                    connected,
+                };
+                tokio::join!(admin::serve(incoming, office), closing);
             }
-            Some(Principal::Node(node)) => {
-                let closing = close_on(&self.nodes_shutdown, &link);
+            Principal::Node(node) => {
                 tokio::join!(agent::serve(link.clone(), incoming, broker, node), closing);
             }
         }
@@ -225,10 +264,7 @@ impl Host {
 
     /// Decides about an applicant. Changes nothing, since the peer may be a recording; see [`Host::settle`].
     async fn admit(&self, applicant: &Applicant) -> Option<Admission> {
-        let known = match self.residents.get(&applicant.key) {
-            Some(resident) => Some(resident.clone()),
-            None => self.accounts.find(applicant.key).await.ok()?,
-        };
+        let known = self.known(applicant.key).await;
         let node = applicant.role == Role::Node;
         match (known, &applicant.token) {
             (Some(principal), _) if matches!(principal, Principal::Node(_)) == node => {
@@ -244,6 +280,14 @@ impl Host {
                 Some(Admission::Invited(token.clone()))
             }
             _ => None,
+        }
+    }
+
+    /// Who has this key.
+    async fn known(&self, key: PublicKey) -> Option<Principal> {
+        match self.residents.get(&key) {
+            Some(resident) => Some(resident.clone()),
+            None => self.accounts.find(key).await.ok()?,
         }
     }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use super::broker::{Broker, Event, Session, call_node};
 use super::upload;
@@ -21,19 +22,27 @@ use crate::protocol::messages::{
 /// Most calls and streams that one session may have open at once.
 const MAX_TASKS: usize = 4096;
 
-/// Serves a client until its link ends, then frees what it owned.
+/// Serves a client until its link ends or is to end, then frees what it owned.
 pub(crate) async fn serve(
     link: Link,
     mut incoming: Incoming,
     broker: Broker,
     user: UserId,
     agent: String,
+    ending: CancellationToken,
 ) {
     let (session, events) = broker.open_session(user, agent);
     let session = Arc::new(session);
     let mut tasks = JoinSet::new();
     tasks.spawn(forward_events(link, events));
-    while let Some(inbound) = incoming.next().await {
+    loop {
+        // Somebody who is shown out gets no more of anything, also while the link says its goodbye.
+        let inbound = tokio::select! {
+            biased;
+            () = ending.cancelled() => break,
+            inbound = incoming.next() => inbound,
+        };
+        let Some(inbound) = inbound else { break };
         while tasks.try_join_next().is_some() {}
         if tasks.len() >= MAX_TASKS {
             // Dropping it answers a call with a fault and resets a stream.

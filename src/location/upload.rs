@@ -11,9 +11,17 @@ use crate::protocol::messages::{Fault, FaultCode, LayerResult};
 /// Receives a layer and tells the client whether it arrived whole.
 pub(crate) async fn receive(mut stream: ByteStream, session: &Session, layer: Digest, offset: u64) {
     let images = session.broker().images();
-    let result: LayerResult = match images.layers().receive(layer, offset, &mut stream).await {
-        Ok(_) => images.uploaded(session.user(), layer).await,
-        Err(error) => Err(fault(layer, &error)),
+    let user = session.user();
+    let result: LayerResult = match images.has(user, layer).await {
+        Ok(true) => Ok(()),
+        Ok(false) => {
+            let store = images.layers_of(user);
+            match store.receive(layer, offset, &mut stream).await {
+                Ok(_) => images.uploaded(user, layer).await,
+                Err(error) => Err(fault(layer, &error)),
+            }
+        }
+        Err(fault) => Err(fault),
     };
     if let Err(fault) = &result {
         tracing::info!("layer {} was not received: {fault}", layer.short());

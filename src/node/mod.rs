@@ -11,6 +11,7 @@ mod program;
 mod stats;
 
 pub use agent::Agent;
+pub(crate) use stats::hostname;
 
 use crate::protocol::messages::{Fault, FaultCode};
 use engine::EngineError;

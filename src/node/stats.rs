@@ -60,16 +60,18 @@ pub(crate) fn measure(state: &std::path::Path, containers: u32, starts: &StartTi
     }
 }
 
+/// Name of this machine.
 #[cfg(unix)]
-fn hostname() -> String {
+pub(crate) fn hostname() -> String {
     nix::unistd::gethostname().map_or_else(
         |_| "unknown".to_owned(),
         |name| name.to_string_lossy().into_owned(),
     )
 }
 
+/// Name of this machine.
 #[cfg(not(unix))]
-fn hostname() -> String {
+pub(crate) fn hostname() -> String {
     std::env::var("COMPUTERNAME").unwrap_or_else(|_| "unknown".to_owned())
 }
 

@@ -23,6 +23,20 @@ pub enum Error {
         #[source]
         source: ConnectError,
     },
+    /// The location does not let the bearer of an invitation in. It tells strangers nothing, so the reason is one of several.
+    #[error(
+        "{address} does not accept the invitation: it was used before, is too old or was withdrawn, or what answers there is \
+         not the location `{name}`, but has another key"
+    )]
+    NotInvited {
+        /// Name of the location.
+        name: String,
+        /// Where it was looked for.
+        address: String,
+    },
+    /// The invitation is one for a node.
+    #[error("the invitation is for a machine that is to be a node, not for a user")]
+    ForNode,
     /// The embedded location could not be started.
     #[error("cannot start a location in this process")]
     Embedded(#[source] io::Error),

@@ -21,8 +21,9 @@ use crate::progress::{Progress, Step};
 use crate::protocol::container::Exit;
 use crate::protocol::handshake::Role;
 use crate::protocol::messages::{
-    CachedImage, ContainerEnded, DescribeImage, EnsureImage, ListImages, ListNodes, NodeChanged,
-    NodeInfo, NodeLeft, Notice, ProcessEnded, RemoveImage, Removed, UnpackProgress,
+    CachedImage, ContainerEnded, ContainerInfo, DescribeImage, EnsureImage, ListContainers,
+    ListImages, ListNodes, NodeChanged, NodeInfo, NodeLeft, Notice, ProcessEnded, RemoveImage,
+    Removed, Stop, UnpackProgress,
 };
 
 /// A session at a location. Clones are the same session.
@@ -250,6 +251,26 @@ impl Location {
             }
             (result, _) => result,
         }
+    }
+
+    /// The user's containers, of all sessions, the oldest first.
+    ///
+    /// # Errors
+    ///
+    /// When the session has ended.
+    pub async fn containers(&self) -> Result<Vec<ContainerInfo>, Error> {
+        Ok(self.shared.link.call(&ListContainers {}).await?)
+    }
+
+    /// Ends the user's container whose id begins with `prefix`, of whichever session, and returns its id. Who runs it
+    /// hears of it as of any other end.
+    ///
+    /// # Errors
+    ///
+    /// When the user has no such container, or more than one.
+    pub async fn stop(&self, prefix: &str) -> Result<ContainerId, Error> {
+        let container = prefix.to_owned();
+        Ok(self.shared.link.call(&Stop { container }).await?)
     }
 
     /// How the connection is, now and from now on.

@@ -2,9 +2,10 @@
 //!
 //! ```no_run
 //! # async fn quickstart() -> Result<(), Box<dyn std::error::Error>> {
+//! use tfnz::config::Config;
 //! use tfnz::sdk::Location;
 //!
-//! let location = Location::connect(tfnz::dialler()?).await?;
+//! let location = Location::connect(tfnz::dialler(&Config::from_env()?).await?).await?;
 //! let image = location.resolve("nginx").await?;
 //! let container = location.node().await?.spawn(&image).start().await?;
 //! let tunnel = container.wait_http_200(80, "localhost", "/").await?;
@@ -23,6 +24,7 @@ mod container;
 mod dialler;
 mod error;
 mod http;
+mod join;
 mod location;
 mod node;
 mod process;
@@ -34,6 +36,7 @@ pub use container::{Container, READY_TIMEOUT};
 pub use dialler::{Dialler, Host};
 pub use error::{Error, describe};
 pub use http::{require_local, url};
+pub use join::join;
 pub use location::{Location, last_image};
 pub use node::Node;
 pub use process::Process;

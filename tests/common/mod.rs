@@ -7,6 +7,8 @@
 pub(crate) mod docker;
 pub(crate) mod http;
 pub(crate) mod images;
+#[cfg(unix)]
+pub(crate) mod server;
 
 use std::ffi::OsStr;
 use std::io::Write as _;

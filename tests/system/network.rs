@@ -5,7 +5,7 @@ mod alone;
 #[path = "network/isolation.rs"]
 mod isolation;
 #[path = "network/lab.rs"]
-mod lab;
+pub(super) mod lab;
 #[path = "network/lifetime.rs"]
 mod lifetime;
 #[path = "network/reach.rs"]

@@ -62,14 +62,17 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Section>> {
             .bar(Bar::AtMost(0.2)),
         ],
     );
+    let mut notes = vec![format!(
+        "the image is of this machine's nginx, and found in {place}"
+    )];
+    if !phases.is_empty() {
+        notes.push(format!("the last run of tf: {phases}"));
+    }
     Ok(vec![Section {
         row: NAME,
         what: "from the command to HTTP 200 on localhost, layers cached".to_owned(),
         lines,
-        notes: vec![
-            format!("the image is of this machine's nginx, and found in {place}"),
-            format!("the last run of tf: {phases}"),
-        ],
+        notes,
     }])
 }
 

@@ -3,10 +3,20 @@
 //! Help, man pages and completions are made from these definitions; what a value means is decided by the module that
 //! uses it.
 
+mod account;
 mod cache;
+mod containers;
+mod location;
+mod locations;
+mod node;
 mod run;
 
+pub(crate) use account::{Account, AccountVerb};
 pub(crate) use cache::{Cache, CacheVerb};
+pub(crate) use containers::{Ps, Resources, Stop};
+pub(crate) use location::{Invite, Location, LocationVerb, Serve};
+pub(crate) use locations::{Locations, LocationsVerb};
+pub(crate) use node::{Node, NodeVerb};
 pub(crate) use run::Run;
 #[cfg(test)]
 pub(crate) use run::Streams;
@@ -94,6 +104,13 @@ pub(crate) enum Verb {
     Cache(Cache),
     Describe(Describe),
     LastImage(LastImage),
+    Ps(Ps),
+    Stop(Stop),
+    Resources(Resources),
+    Account(Account),
+    Locations(Locations),
+    Location(Location),
+    Node(Node),
     Generate(Generate),
     #[command(name = "__complete")]
     Complete(Complete),

@@ -1,10 +1,16 @@
 //! The verbs, one file each.
 
+mod account;
 mod cache;
 mod complete;
+mod containers;
 mod describe;
 mod generate;
 mod last_image;
+mod location;
+mod locations;
+mod node;
+mod resources;
 mod run;
 
 use std::time::Duration;
@@ -30,6 +36,13 @@ pub(super) async fn dispatch(context: &Context, verb: Verb) -> Result<Ending, Fa
         Verb::Cache(options) => cache::run(context, options.verb).await,
         Verb::Describe(options) => describe::run(context, &options).await,
         Verb::LastImage(_) => last_image::run(context).await,
+        Verb::Ps(options) => containers::list(context, &options).await,
+        Verb::Stop(options) => containers::stop(context, &options).await,
+        Verb::Resources(options) => resources::run(context, &options).await,
+        Verb::Account(options) => account::run(context, options.verb).await,
+        Verb::Locations(options) => locations::run(context, options),
+        Verb::Location(options) => location::run(context, options.verb).await,
+        Verb::Node(options) => node::run(context, options.verb).await,
         Verb::Generate(options) => generate::run(&options),
         Verb::Complete(options) => complete::run(context, &options).await,
     }

@@ -35,6 +35,30 @@ const STATE: Entry = (
      below $XDG_DATA_HOME, or below ~/.local/share.",
 );
 
+const KEYS: Entry = (
+    "~/.20ft",
+    "Keys and settings of the user, readable by nobody else: for each location the secret key in a file of the location's name, \
+     and the public halves and the address beside it.",
+);
+
+const SERVER_STATE: Entry = (
+    "/var/lib/20ft",
+    "Keys, accounts, images and other state of a location or a node, for root. For other users it is the directory `20ft` \
+     below $XDG_DATA_HOME, or below ~/.local/share.",
+);
+
+const SERVER_ENVIRONMENT: &[Entry] = &[
+    (
+        "TF_STATE",
+        "Directory for all state, in place of the one named under FILES.",
+    ),
+    (
+        "NOTIFY_SOCKET",
+        "Socket of the service manager, which is told when the server is ready and when it begins to stop, as systemd asks of \
+         services of Type=notify.",
+    ),
+];
+
 const DOCKER_CONFIG: Entry = (
     "~/.docker/config.json",
     "Credentials for registries, as `docker login` leaves them, credential helpers included; and the Docker context in use.",
@@ -118,6 +142,13 @@ const PAGES: &[Manual] = &[
             "tf-cache",
             "tf-describe",
             "tf-last-image",
+            "tf-ps",
+            "tf-stop",
+            "tf-resources",
+            "tf-account",
+            "tf-locations",
+            "tf-location",
+            "tf-node",
             "tfcache",
             "docker",
         ],
@@ -256,6 +287,127 @@ const PAGES: &[Manual] = &[
         files: &[DOCKER_CONFIG],
         environment: DOCKER,
         see_also: &["tf", "tf-run", "tf-describe", "docker-images"],
+    },
+    Manual {
+        page: "tf-ps",
+        notes: &[],
+        examples: &[
+            ("See what runs, from whichever machine:", "tf ps"),
+            (
+                "See on which nodes:",
+                "tf ps --json | jq -r '.[] | .id + \" \" + .hostname'",
+            ),
+        ],
+        exit_status: VERB_TABLE,
+        files: &[KEYS],
+        environment: ENVIRONMENT,
+        see_also: &["tf", "tf-stop", "tf-resources"],
+    },
+    Manual {
+        page: "tf-stop",
+        notes: &[],
+        examples: &[("End a container, by the start of its id:", "tf stop 7Kq2")],
+        exit_status: VERB_TABLE,
+        files: &[KEYS],
+        environment: ENVIRONMENT,
+        see_also: &["tf", "tf-ps"],
+    },
+    Manual {
+        page: "tf-resources",
+        notes: &[],
+        examples: &[
+            ("See where the next container would run:", "tf resources"),
+            (
+                "Count the processors of all nodes:",
+                "tf resources --json | jq 'map(.cpus) | add'",
+            ),
+        ],
+        exit_status: VERB_TABLE,
+        files: &[KEYS],
+        environment: ENVIRONMENT,
+        see_also: &["tf", "tf-ps", "tf-node"],
+    },
+    Manual {
+        page: "tf-account",
+        notes: &[],
+        examples: &[
+            (
+                "Join a location by the line that its administrator has sent:",
+                "tf account join 20ft-pGFu...",
+            ),
+            (
+                "Use the same account on another machine:",
+                "tf account backup | ssh laptop sh",
+            ),
+        ],
+        exit_status: VERB_TABLE,
+        files: &[KEYS],
+        environment: ENVIRONMENT,
+        see_also: &["tf", "tf-locations", "tf-location"],
+    },
+    Manual {
+        page: "tf-locations",
+        notes: &[],
+        examples: &[
+            ("See where images run, and could run:", "tf locations"),
+            (
+                "Make the location syd.example the default one:",
+                "tf locations select syd",
+            ),
+        ],
+        exit_status: VERB_TABLE,
+        files: &[KEYS],
+        environment: ENVIRONMENT,
+        see_also: &["tf", "tf-account"],
+    },
+    Manual {
+        page: "tf-location",
+        notes: &[(
+            "TRUST",
+            &[
+                "Users and nodes are known by their keys, and the location by its own: an invitation holds the public half of \
+                 it, so that nobody else can pose as the location. An unknown key gets no answer at all.",
+                "A user sees neither the containers nor the images of another one. Whoever is revoked loses the connection at \
+                 once, and all that was started over it ends.",
+            ],
+        )],
+        examples: &[
+            (
+                "Start a location whose containers run on this machine:",
+                "sudo tf location serve --name office",
+            ),
+            (
+                "Let somebody in, by one line to send:",
+                "sudo tf location invite ann@example.com --address office.example.com",
+            ),
+            (
+                "Let another machine run containers, too:",
+                "sudo tf location invite --node rack1",
+            ),
+            (
+                "Show somebody out:",
+                "sudo tf location revoke ann@example.com",
+            ),
+        ],
+        exit_status: VERB_TABLE,
+        files: &[SERVER_STATE],
+        environment: SERVER_ENVIRONMENT,
+        see_also: &["tf", "tf-node", "tf-account", "systemd.service"],
+    },
+    Manual {
+        page: "tf-node",
+        notes: &[],
+        examples: &[
+            (
+                "Become a node by the line that `tf location invite --node` has printed:",
+                "sudo tf node serve --join 20ft-pGFu...",
+            ),
+            ("Be one again after a restart:", "sudo tf node serve"),
+        ],
+        exit_status: VERB_TABLE,
+        files: &[SERVER_STATE],
+        environment: SERVER_ENVIRONMENT,
+        see_also: &["tf", "tf-location", "tf-resources", "systemd.service"],
     },
     Manual {
         page: "tfcache",

@@ -228,7 +228,19 @@ mod tests {
         let scope = scope();
         assert_eq!(
             names(&scope.verbs),
-            ["run", "cache", "describe", "last-image"]
+            [
+                "run",
+                "cache",
+                "describe",
+                "last-image",
+                "ps",
+                "stop",
+                "resources",
+                "account",
+                "locations",
+                "location",
+                "node",
+            ]
         );
         assert_eq!(names(&scope.verbs[1].verbs), ["add", "ls", "rm"]);
         assert_eq!(scope.verbs[1].verbs[0].path, "_tf_cache_add");

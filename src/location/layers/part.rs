@@ -103,8 +103,8 @@ impl Part {
         })
     }
 
-    /// Gives the part the layer's name, if it is the layer.
-    pub(super) fn finish(&mut self, layer: Digest, path: &Path) -> Result<(), ReceiveError> {
+    /// Finds out whether all that has come is the layer.
+    pub(super) fn verify(&mut self, layer: Digest) -> Result<(), ReceiveError> {
         let found = Digest::new(std::mem::take(&mut self.hasher).finalize().into());
         if found != layer {
             return Err(ReceiveError::Damaged {
@@ -112,6 +112,11 @@ impl Part {
                 found,
             });
         }
+        Ok(())
+    }
+
+    /// Gives a part that is the layer the layer's name.
+    pub(super) fn finish(&mut self, path: &Path) -> Result<(), ReceiveError> {
         self.file.write_all(&END)?;
         self.file.write_all(&self.content.to_le_bytes())?;
         // The name must not outlive a crash of the machine that the content does not.

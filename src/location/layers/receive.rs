@@ -28,8 +28,8 @@ const POLL: Duration = Duration::from_millis(50);
 pub enum Receipt {
     /// It was received.
     Stored,
-    /// It was here already, or another upload has brought it meanwhile. The rest of the stream was not read: the sender
-    /// need not go on.
+    /// It was here already, or another upload has brought it meanwhile. Unless the store is [that of a
+    /// user](Store::of_user), the rest of the stream was not read: the sender need not go on.
     AlreadyThere,
 }
 
@@ -127,12 +127,18 @@ impl Store {
     async fn claim(&self, layer: &Digest) -> Result<Claim, ReceiveError> {
         let path = self.part_path(layer);
         let mut moved = (0, Instant::now());
+        let mut waited_for: Option<File> = None;
         loop {
-            if self.has(layer) {
+            // What one has waited for is of the same user, if that makes a difference, and so is as good as one's own.
+            let brought = waited_for
+                .as_ref()
+                .is_some_and(|part| lock::is_at(part, &self.path(layer)));
+            if brought || self.trusts_presence(layer) {
                 return Ok(Claim::AlreadyThere);
             }
             let file = open_part(&path)?;
             let length = file.metadata()?.len();
+            waited_for = Some(file.try_clone()?);
             match lock::try_exclusive(file, &path) {
                 Ok(file) => return self.claimed(layer, file, path),
                 // Whoever had it is done with it: look again.
@@ -153,7 +159,7 @@ impl Store {
     /// Goes on with a copy of what somebody else has stopped writing at `path`.
     async fn claim_beside(&self, layer: &Digest, path: PathBuf) -> Result<Claim, ReceiveError> {
         let id = u64::from_le_bytes(random_bytes());
-        let beside = self.dir.join(format!("{}.{id:016x}.{PART}", layer.hex()));
+        let beside = path.with_extension(format!("{id:016x}.{PART}"));
         let (file, beside) = spawn_blocking(move || {
             let file = lock::try_exclusive(open_part(&beside)?, &beside)?;
             fs::copy(&path, &beside).inspect_err(|_| {
@@ -166,8 +172,13 @@ impl Store {
         self.claimed(layer, file, beside)
     }
 
+    /// Whether the layer is here, and that is enough for whoever uploads it.
+    fn trusts_presence(&self, layer: &Digest) -> bool {
+        self.owner.is_none() && self.has(layer)
+    }
+
     fn claimed(&self, layer: &Digest, file: File, path: PathBuf) -> Result<Claim, ReceiveError> {
-        if self.has(layer) {
+        if self.trusts_presence(layer) {
             // It came between the look and the lock.
             fs::remove_file(&path)?;
             return Ok(Claim::AlreadyThere);
@@ -220,13 +231,13 @@ fn write(
             }
         }
     });
-    let result = match result {
+    let result = match result.and_then(|()| part.verify(layer)) {
         Ok(()) if path.is_file() => {
-            // Somebody who would not wait for this upload has brought it.
+            // Somebody who would not wait for this upload has brought it, or another user.
             part.remove();
             return Ok(Receipt::AlreadyThere);
         }
-        Ok(()) => part.finish(layer, path),
+        Ok(()) => part.finish(path),
         Err(error) => Err(error),
     };
     if matches!(

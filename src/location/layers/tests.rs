@@ -1,10 +1,11 @@
 //! Tests of the store. Those that need a disk to be full are among the system tests.
 
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 
+use futures_util::future::poll_immediate;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf, duplex};
 
 use super::*;
@@ -440,4 +441,73 @@ async fn old_parts_are_swept_and_living_ones_are_not() {
     expected.sort();
     assert_eq!(fixture.names(), expected);
     assert_eq!(fixture.store.list().expect("readable"), []);
+}
+
+/// Somebody who knows the digest of a layer that another user has uploaded, or begins to, and does not have it.
+#[tokio::test]
+async fn a_digest_is_no_way_to_a_layer_of_another_user() {
+    let fixture = Fixture::new();
+    let (tar, layer) = tar();
+    let wire = packed(&tar).await;
+    let (ann, bob) = (UserId::random(), UserId::random());
+    let (anns, bobs) = (fixture.store.of_user(&ann), fixture.store.of_user(&bob));
+
+    // All of it but the end mark: what is missing can be guessed.
+    let end = wire.len() - crate::protocol::chunks::END.len();
+    let torn = anns.receive(layer, 0, &wire[..end]).await;
+    assert!(matches!(torn, Err(ReceiveError::Interrupted(_))));
+    assert_eq!(anns.partial(&layer), tar.len() as u64);
+    assert_eq!(bobs.partial(&layer), 0);
+    let offset = tar.len() as u64;
+    let guessed = bobs.receive(layer, offset, &wire[end..]).await;
+    assert!(matches!(guessed, Err(ReceiveError::WrongOffset { .. })));
+    // Another store sweeps at its start, and leaves what can be gone on with.
+    drop(fixture.other());
+    let receipt = anns.receive(layer, offset, &wire[end..]).await;
+    assert_eq!(receipt.expect("whole"), Receipt::Stored);
+
+    for (content, offset) in [(&wire[end..], 0), (&[][..], 0), (&wire[..end], 0)] {
+        let claimed = bobs.receive(layer, offset, content).await;
+        assert!(
+            matches!(
+                claimed,
+                Err(ReceiveError::Damaged { .. }
+                    | ReceiveError::Interrupted(_)
+                    | ReceiveError::WrongOffset { .. })
+            ),
+            "{claimed:?}"
+        );
+    }
+    // Whoever has it shows it by sending it.
+    let receipt = bobs
+        .receive(layer, bobs.partial(&layer), &wire[end..])
+        .await;
+    assert_eq!(receipt.expect("all of it came"), Receipt::AlreadyThere);
+    assert_eq!(fixture.names(), [layer.hex()]);
+}
+
+#[tokio::test]
+async fn a_user_with_two_clients_sends_a_layer_once() {
+    let fixture = Fixture::new();
+    let (tar, layer) = tar();
+    let wire = packed(&tar).await;
+    let store = fixture.store.of_user(&UserId::random());
+    let (mut slow, from) = duplex(1 << 10);
+    let first = tokio::spawn({
+        let store = store.clone();
+        async move { store.receive(layer, 0, from).await }
+    });
+    // Once more than fits in between is written, the first is at work.
+    let half = wire.len() / 2;
+    slow.write_all(&wire[..half]).await.expect("it reads");
+    let polls = Arc::new(AtomicU64::new(0));
+    let mut second = pin!(store.receive(layer, 0, Counted(&wire[..], Arc::clone(&polls))));
+    // The second has found it at work when it waits.
+    assert!(poll_immediate(second.as_mut()).await.is_none());
+    slow.write_all(&wire[half..]).await.expect("it reads");
+    let receipt = first.await.expect("it ends").expect("whole");
+    assert_eq!(receipt, Receipt::Stored);
+    let receipt = second.await.expect("brought");
+    assert_eq!(receipt, Receipt::AlreadyThere);
+    assert_eq!(polls.load(Ordering::Relaxed), 0);
 }

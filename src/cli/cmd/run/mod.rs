@@ -25,6 +25,7 @@ use crate::cli::bind::{Bound, bind};
 use crate::cli::browser::Page;
 use crate::cli::exit::Ending;
 use crate::cli::failure::Failure;
+use crate::cli::link_status;
 use crate::cli::publish::Plan;
 use crate::cli::state_file::{Reserved, State, StateFile};
 use crate::cli::streams::{feed, pass_on};
@@ -53,7 +54,15 @@ pub(super) async fn run(context: &Context, options: Run) -> Result<Ending, Failu
         ));
     }
     let ending = with_location(context, Purpose::Run, async |location| {
-        session(context, &options, prepared, location).await
+        let ended = session(context, &options, prepared, location);
+        let status = async {
+            link_status::follow(&context.printer, location.status()).await;
+            std::future::pending().await
+        };
+        tokio::select! {
+            ended = ended => ended,
+            ended = status => ended,
+        }
     })
     .await?;
     Ok(ending)

@@ -138,7 +138,7 @@ impl LinuxEngine {
         let lock = self.instance.lock().map_err(failed)?.into();
         let (shim, network) = tokio::join!(
             Shim::start(program, setup, lock),
-            Network::create(self.instance.slot())
+            make_network(self.instance.slot())
         );
         Ok(Workshop {
             shim: shim.map_err(|problem| explain(problem, &self.state))?,
@@ -171,6 +171,18 @@ fn directory(path: &Path, mode: u32) -> io::Result<()> {
     }
     // Whatever mask the process was started with.
     fs::set_permissions(path, fs::Permissions::from_mode(mode))
+}
+
+/// Makes the network of a slot that this engine has the lock of. A link of that slot, if there is one, is a dead engine's
+/// that the kernel has not got round to removing.
+async fn make_network(slot: u16) -> Result<Network, EngineError> {
+    match Network::create(slot).await {
+        Err(EngineError::InUse(_)) => {
+            network::sweep(slot)?;
+            Network::create(slot).await
+        }
+        made => made,
+    }
 }
 
 impl Engine for LinuxEngine {

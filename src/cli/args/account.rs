@@ -1,0 +1,41 @@
+//! What can be said to `tf account`.
+
+use clap::{Args, Subcommand, ValueHint};
+
+/// Join a location, or take an account to another machine
+#[derive(Debug, Args)]
+#[command(
+    subcommand_value_name = "VERB",
+    subcommand_help_heading = "Verbs",
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+pub(crate) struct Account {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) verb: AccountVerb,
+}
+
+/// What can be done with accounts.
+#[derive(Debug, Subcommand)]
+pub(crate) enum AccountVerb {
+    /// Join a location by an invitation
+    ///
+    /// The invitation is the line that `tf location invite` has printed there. It works once. The key of the new account is
+    /// kept in ~/.20ft; the first location that is joined becomes the default one. With --location-ip, the location is
+    /// reached at another address than that of the invitation, now and later.
+    Join {
+        /// The invitation
+        #[arg(value_name = "INVITATION", value_hint = ValueHint::Other)]
+        invitation: String,
+    },
+
+    /// Print a shell script that restores an account on another machine
+    ///
+    /// The script has the account's secret key in it: keep it as safe as the key itself. It overwrites nothing.
+    Backup {
+        /// Name of the location, or the start of it; the default one if not given
+        #[arg(value_name = "NAME", value_hint = ValueHint::Other)]
+        name: Option<String>,
+    },
+}

@@ -1,0 +1,98 @@
+//! What can be said to `tf location`.
+
+use clap::{Args, Subcommand, ValueHint};
+
+/// Serve a location, and let people and machines in
+///
+/// All verbs but `serve` are for whoever can read the location's state directory. They work while the location serves, and
+/// also when it does not.
+#[derive(Debug, Args)]
+#[command(
+    subcommand_value_name = "VERB",
+    subcommand_help_heading = "Verbs",
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+pub(crate) struct Location {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) verb: LocationVerb,
+}
+
+/// What can be done with a location of one's own.
+#[derive(Debug, Subcommand)]
+pub(crate) enum LocationVerb {
+    Serve(Serve),
+    Invite(Invite),
+
+    /// List the users who have joined
+    Users {
+        /// Print JSON in place of a table
+        #[arg(long)]
+        json: bool,
+    },
+
+    /// List the nodes that have joined, and those that are connected
+    Nodes {
+        /// Print JSON in place of a table
+        #[arg(long)]
+        json: bool,
+    },
+
+    /// List the clients that are connected
+    Sessions {
+        /// Print JSON in place of a table
+        #[arg(long)]
+        json: bool,
+    },
+
+    /// Forget users or nodes, end their sessions and void their invitations
+    Revoke {
+        /// Users or nodes: ids, or the names that they were invited by
+        #[arg(value_name = "WHO", required = true, value_hint = ValueHint::Other)]
+        who: Vec<String>,
+    },
+}
+
+/// Serve a location in the foreground
+///
+/// Keys and state are made at the first start. This machine is a node of the location, too, which needs root, unless
+/// --no-node is given. The log goes to standard error. SIGTERM and SIGINT end all sessions, free what they own, and end the
+/// server with the exit status 0.
+#[derive(Debug, Args)]
+pub(crate) struct Serve {
+    /// Address to listen on; all addresses of this machine and port 5555 if not given
+    #[arg(long, value_name = "ADDR:PORT", value_hint = ValueHint::Other)]
+    pub(crate) listen: Option<String>,
+
+    /// Name of the location for its users; at first that of the machine, later the one it has
+    #[arg(long, value_name = "NAME", value_hint = ValueHint::Other)]
+    pub(crate) name: Option<String>,
+
+    /// Run no containers on this machine
+    #[arg(long)]
+    pub(crate) no_node: bool,
+}
+
+/// Print an invitation for a user, or for a machine that is to be a node
+///
+/// It is one line to hand over like a password: whoever has it first can join with it, once. It holds the address and the
+/// public key of the location.
+#[derive(Debug, Args)]
+pub(crate) struct Invite {
+    /// Whom it is for: an e-mail address, a name, the name of a machine
+    #[arg(value_name = "NAME", value_hint = ValueHint::Other)]
+    pub(crate) name: String,
+
+    /// For a machine that is to be a node
+    #[arg(long)]
+    pub(crate) node: bool,
+
+    /// How long it can be used, as in 30m, 24h or 7d
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_hint = ValueHint::Other)]
+    pub(crate) expires: String,
+
+    /// Address at which the location is reached from there, if not the one it knows itself
+    #[arg(long, value_name = "HOST:PORT", value_hint = ValueHint::Hostname)]
+    pub(crate) address: Option<String>,
+}

@@ -1,0 +1,32 @@
+//! What can be said to `tf node`.
+
+use clap::{Args, Subcommand, ValueHint};
+
+/// Run containers for a location on this machine
+#[derive(Debug, Args)]
+#[command(
+    subcommand_value_name = "VERB",
+    subcommand_help_heading = "Verbs",
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+pub(crate) struct Node {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) verb: NodeVerb,
+}
+
+/// What can be done with a node.
+#[derive(Debug, Subcommand)]
+pub(crate) enum NodeVerb {
+    /// Be a node of a location, in the foreground
+    ///
+    /// The first time, an invitation is needed, which `tf location invite --node` prints; the key that is known from then on
+    /// is kept in the state directory. The node connects to the location, again whenever that has gone, and needs root.
+    /// SIGTERM and SIGINT end its containers and then the node with the exit status 0.
+    Serve {
+        /// The invitation; not needed once the node has joined
+        #[arg(long, value_name = "INVITATION", value_hint = ValueHint::Other)]
+        join: Option<String>,
+    },
+}

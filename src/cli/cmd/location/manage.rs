@@ -1,0 +1,222 @@
+//! The verbs of administrators.
+
+use std::time::SystemTime;
+
+use serde::Serialize;
+
+use crate::cli::Context;
+use crate::cli::args::Invite;
+use crate::cli::cmd::{json, print_result};
+use crate::cli::duration;
+use crate::cli::exit::Ending;
+use crate::cli::failure::Failure;
+use crate::cli::table::{ago, table};
+use crate::config::Config;
+use crate::keyring::with_port;
+use crate::protocol::messages::{AccountInfo, NodeInfo, SessionInfo};
+use crate::serve::Administrator;
+
+/// Connects to the location of this machine, works with it, and disconnects whatever happens.
+async fn with_administrator(
+    context: &Context,
+    config: &Config,
+    work: impl AsyncFnOnce(&Administrator) -> Result<Ending, Failure>,
+) -> Result<Ending, Failure> {
+    let administrator = tokio::select! {
+        connected = Administrator::connect(&config.state) => connected?,
+        signal = context.shutdown.requested() => return Ok(Ending::Interrupted(signal)),
+    };
+    let ended = tokio::select! {
+        ended = work(&administrator) => ended,
+        signal = context.shutdown.requested() => Ok(Ending::Interrupted(signal)),
+    };
+    administrator.close().await;
+    ended
+}
+
+pub(super) async fn invite(
+    context: &Context,
+    config: &Config,
+    options: &Invite,
+) -> Result<Ending, Failure> {
+    let expires = duration::parse("--expires", &options.expires)?;
+    with_administrator(context, config, async |administrator| {
+        let mut profile = administrator.profile()?.ok_or_else(|| {
+            Failure::operation("the location does not know its name and address yet")
+                .hint("start it once with `tf location serve`")
+        })?;
+        if let Some(address) = &options.address {
+            profile.address = with_port(address);
+        }
+        let address = profile.address.clone();
+        let invitation = administrator
+            .invite(&options.name, options.node, expires, profile)
+            .await?;
+        let verb = if options.node {
+            "tf node serve --join"
+        } else {
+            "tf account join"
+        };
+        context.printer.note(format_args!(
+            "for `{verb}`, once, within {}; it leads to {address}",
+            options.expires
+        ));
+        print_result(&context.printer, &format!("{invitation}\n"))
+    })
+    .await
+}
+
+pub(super) async fn users(
+    context: &Context,
+    config: &Config,
+    as_json: bool,
+) -> Result<Ending, Failure> {
+    with_administrator(context, config, async |administrator| {
+        let users = administrator.accounts(false).await?;
+        let text = if as_json {
+            json(&users)
+        } else {
+            let now = SystemTime::now();
+            let row = |user: AccountInfo| [user.name, user.id, ago(now, user.joined)];
+            let rows = users.into_iter().map(row);
+            table(["USER", "ID", "JOINED"], rows.collect())
+        };
+        print_result(&context.printer, &text)
+    })
+    .await
+}
+
+/// A node in the list.
+#[derive(Debug, Serialize)]
+struct Node {
+    /// What it was invited by; none for the one in the location's own process.
+    name: Option<String>,
+    id: String,
+    /// Public key.
+    key: Option<String>,
+    /// In seconds since the epoch.
+    joined: Option<u64>,
+    connected: bool,
+    /// What it is, if it is connected.
+    info: Option<NodeInfo>,
+}
+
+pub(super) async fn nodes(
+    context: &Context,
+    config: &Config,
+    as_json: bool,
+) -> Result<Ending, Failure> {
+    with_administrator(context, config, async |administrator| {
+        let accounts = administrator.accounts(true).await?;
+        let nodes = merge(accounts, administrator.nodes().await?);
+        let text = if as_json {
+            json(&nodes)
+        } else {
+            let now = SystemTime::now();
+            let rows = nodes.into_iter().map(|node| {
+                [
+                    node.name
+                        .unwrap_or_else(|| "(of the location itself)".to_owned()),
+                    node.id,
+                    node.info.map(|info| info.hostname).unwrap_or_default(),
+                    if node.connected { "yes" } else { "no" }.to_owned(),
+                    node.joined.map(|time| ago(now, time)).unwrap_or_default(),
+                ]
+            });
+            table(
+                ["NODE", "ID", "HOST", "CONNECTED", "JOINED"],
+                rows.collect(),
+            )
+        };
+        print_result(&context.printer, &text)
+    })
+    .await
+}
+
+/// Nodes that have joined, with what those that are connected say of themselves, and then connected ones that need no account.
+fn merge(accounts: Vec<AccountInfo>, mut connected: Vec<NodeInfo>) -> Vec<Node> {
+    let mut nodes = Vec::new();
+    for account in accounts {
+        let at = connected
+            .iter()
+            .position(|node| node.id.as_str() == account.id);
+        let info = at.map(|at| connected.remove(at));
+        nodes.push(Node {
+            name: Some(account.name),
+            id: account.id,
+            key: Some(account.key),
+            joined: Some(account.joined),
+            connected: info.is_some(),
+            info,
+        });
+    }
+    nodes.extend(connected.into_iter().map(|info| Node {
+        name: None,
+        id: info.id.to_string(),
+        key: None,
+        joined: None,
+        connected: true,
+        info: Some(info),
+    }));
+    nodes
+}
+
+pub(super) async fn sessions(
+    context: &Context,
+    config: &Config,
+    as_json: bool,
+) -> Result<Ending, Failure> {
+    with_administrator(context, config, async |administrator| {
+        let sessions = administrator.sessions().await?;
+        let text = if as_json {
+            json(&sessions)
+        } else {
+            let users = administrator.accounts(false).await?;
+            let now = SystemTime::now();
+            let row = |session: SessionInfo| {
+                let user = users
+                    .iter()
+                    .find(|user| user.id == session.user.as_str())
+                    .map_or_else(|| session.user.to_string(), |user| user.name.clone());
+                [
+                    session.id.to_string(),
+                    user,
+                    session.agent,
+                    ago(now, session.since),
+                    session.containers.to_string(),
+                ]
+            };
+            let rows = sessions.into_iter().map(row);
+            let heading = ["SESSION", "USER", "CLIENT", "BEGAN", "CONTAINERS"];
+            table(heading, rows.collect())
+        };
+        print_result(&context.printer, &text)
+    })
+    .await
+}
+
+pub(super) async fn revoke(
+    context: &Context,
+    config: &Config,
+    names: &[String],
+) -> Result<Ending, Failure> {
+    with_administrator(context, config, async |administrator| {
+        let mut ending = Ending::Done;
+        for who in names {
+            match administrator.revoke(who).await? {
+                0 => {
+                    context.printer.error(format_args!(
+                        "nobody has joined as `{who}`: invitations made out to it are void, nothing else has changed"
+                    ));
+                    ending = Ending::Failed;
+                }
+                1 => context.printer.note(format_args!("revoked {who}")),
+                accounts => context
+                    .printer
+                    .note(format_args!("revoked {accounts} accounts of {who}")),
+            }
+        }
+        Ok(ending)
+    })
+    .await
+}

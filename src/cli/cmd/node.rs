@@ -1,0 +1,38 @@
+//! `tf node serve`: this machine as a node of a location.
+
+use std::pin::pin;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::Context;
+use crate::cli::args::NodeVerb;
+use crate::cli::exit::Ending;
+use crate::cli::failure::Failure;
+use crate::config::Config;
+use crate::invitation::Invitation;
+use crate::keyring::with_port;
+use crate::serve::NodeServer;
+
+pub(super) async fn run(context: &Context, verb: NodeVerb) -> Result<Ending, Failure> {
+    let NodeVerb::Serve { join } = verb;
+    let config = Config::from_env().map_err(|error| Failure::from_error(&error))?;
+    let invitation = join.map(|text| text.parse::<Invitation>()).transpose();
+    let invitation = invitation.map_err(Failure::arguments)?;
+    let address = context.global.location_ip.as_deref().map(with_port);
+    let node = tokio::select! {
+        node = NodeServer::start(config.state, invitation, address) => node?,
+        signal = context.shutdown.requested() => return Ok(Ending::Interrupted(signal)),
+    };
+    tracing::info!("this machine is a node of {}", node.location());
+    let shutdown = CancellationToken::new();
+    let mut served = pin!(node.serve(shutdown.clone()));
+    tokio::select! {
+        served = &mut served => served?,
+        _ = context.shutdown.requested() => {
+            tracing::info!("stopping");
+            shutdown.cancel();
+            served.await?;
+        }
+    }
+    Ok(Ending::Done)
+}
