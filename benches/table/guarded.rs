@@ -13,9 +13,15 @@ use crate::patience::{is_running, until};
 /// Runs a program, waits until its own input closes, and ends the program.
 const GUARD: &str = r#""$@" </dev/null & cat >/dev/null; kill $! 2>/dev/null; wait"#;
 
-/// Waits until its own input closes, and removes a directory, which other guards may be leaving at that time.
-const SWEEP: &str =
-    r#"cat >/dev/null; for try in 1 2 3 4 5 6 7 8 9; do rm -rf "$1" && break; sleep 0.2; done"#;
+/// Waits until its own input closes, ends every `tf` whose home is in a directory, and removes the directory, which other
+/// guards may be leaving at that time.
+const SWEEP: &str = r#"
+cat >/dev/null
+for process in /proc/[0-9]*; do
+    grep -qsaF "TF_HOME=$1/" "$process/environ" && kill -INT "${process#/proc/}"
+done
+for try in 1 2 3 4 5 6 7 8 9; do rm -rf "$1" && break; sleep 0.2; done
+"#;
 
 /// A program under guard.
 #[derive(Debug)]
@@ -37,7 +43,7 @@ impl Guarded {
         Self::start_guard(guard, log)
     }
 
-    /// Removes a directory at the end.
+    /// Removes a directory at the end, and ends what still runs in it.
     pub(crate) fn directory(path: &Path) -> Result<Self> {
         let mut guard = Command::new("sh");
         guard.args(["-c", SWEEP, "sh"]).arg(path);
