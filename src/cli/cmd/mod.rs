@@ -29,6 +29,9 @@ use crate::sdk::Location;
 /// How long a location may take to free what a session had. Ending the process ends what runs in it in any case.
 const GOODBYE: Duration = Duration::from_secs(10);
 
+/// How long a connection that is being made when a signal comes gets to be made, to be ended properly.
+const HALF_MADE: Duration = Duration::from_secs(1);
+
 /// Does what a verb says.
 pub(super) async fn dispatch(context: &Context, verb: Verb) -> Result<Ending, Failure> {
     match verb {
@@ -54,9 +57,17 @@ async fn with_location(
     purpose: Purpose,
     work: impl AsyncFnOnce(&Location) -> Result<Ending, Failure>,
 ) -> Result<Ending, Failure> {
+    let connecting = connect(&context.global, purpose);
+    tokio::pin!(connecting);
     let location = tokio::select! {
-        location = connect(&context.global, purpose) => location?,
-        signal = context.shutdown.requested() => return Ok(Ending::Interrupted(signal)),
+        location = &mut connecting => location?,
+        signal = context.shutdown.requested() => {
+            // A location that is being started in this process is ended in good order rather than dropped half made.
+            if let Ok(Ok(location)) = timeout(HALF_MADE, connecting).await {
+                let _ = timeout(GOODBYE, location.disconnect()).await;
+            }
+            return Ok(Ending::Interrupted(signal));
+        }
     };
     let ended = tokio::select! {
         ended = work(&location) => ended,

@@ -31,6 +31,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use futures_util::FutureExt;
@@ -73,6 +74,8 @@ pub struct LinuxEngine {
     store: Store,
     ranges: Arc<Ranges>,
     workshop: OnceCell<Arc<Workshop>>,
+    /// Whether the workshop was asked for, and so is there or is being set up.
+    asked: AtomicBool,
     removals: tokio_util::task::TaskTracker,
 }
 
@@ -106,11 +109,13 @@ impl LinuxEngine {
             instance,
             store,
             workshop: OnceCell::new(),
+            asked: AtomicBool::new(false),
             removals: tokio_util::task::TaskTracker::new(),
         })
     }
 
     async fn workshop(&self) -> Result<&Arc<Workshop>, EngineError> {
+        self.asked.store(true, Ordering::Relaxed);
         self.workshop
             .get_or_try_init(|| self.set_up().map(|made| made.map(Arc::new)))
             .await
@@ -237,7 +242,10 @@ impl Engine for LinuxEngine {
 
     fn shutdown(&self) -> BoxFuture<'_, ()> {
         async move {
-            if let Some(workshop) = self.workshop.get() {
+            // One that is being set up is waited for: what it makes would otherwise come after the clearing.
+            if self.asked.load(Ordering::Relaxed)
+                && let Ok(workshop) = self.workshop().await
+            {
                 workshop.shim.end().await;
                 workshop.network.shutdown().await;
             }
