@@ -7,26 +7,26 @@ function __tfcache_enter --no-scope-shadowing
         case _tfcache
             set verbs add ls rm
             set implied '_tfcache_add'
-            set own '^(--verbose|--quiet|--location|--location-ip|--help|--version|-[vqhV]*[vqhV])$'
-            set valued '^(--location|--location-ip)$'
+            set own '^(--verbose|--quiet|--location|--location-ip|--linger|--help|--version|-[vqhV]*[vqhV])$'
+            set valued '^(--location|--location-ip|--linger)$'
             set passes_on ''
         case _tfcache_add
             set verbs
             set implied ''
-            set own '^(--verbose|--quiet|--location|--location-ip|--help|-[vqh]*[vqh])$'
-            set valued '^(--location|--location-ip)$'
+            set own '^(--verbose|--quiet|--location|--location-ip|--linger|--help|-[vqh]*[vqh])$'
+            set valued '^(--location|--location-ip|--linger)$'
             set passes_on ''
         case _tfcache_ls
             set verbs
             set implied ''
-            set own '^(--json|--verbose|--quiet|--location|--location-ip|--help|-[vqh]*[vqh])$'
-            set valued '^(--location|--location-ip)$'
+            set own '^(--json|--verbose|--quiet|--location|--location-ip|--linger|--help|-[vqh]*[vqh])$'
+            set valued '^(--location|--location-ip|--linger)$'
             set passes_on ''
         case _tfcache_rm
             set verbs
             set implied ''
-            set own '^(--verbose|--quiet|--location|--location-ip|--help|-[vqh]*[vqh])$'
-            set valued '^(--location|--location-ip)$'
+            set own '^(--verbose|--quiet|--location|--location-ip|--linger|--help|-[vqh]*[vqh])$'
+            set valued '^(--location|--location-ip|--linger)$'
             set passes_on ''
     end
 end
@@ -102,6 +102,7 @@ complete -c tfcache -n '__tfcache_in _tfcache option' -s v -l verbose -d 'Say wh
 complete -c tfcache -n '__tfcache_in _tfcache option' -s q -l quiet -d 'Say nothing but errors'
 complete -c tfcache -n '__tfcache_in _tfcache option' -l location -x -d 'Use this location, in place of the default one'
 complete -c tfcache -n '__tfcache_in _tfcache option' -l location-ip -x -a '(__fish_print_hostnames)' -d 'Reach the location at this address'
+complete -c tfcache -n '__tfcache_in _tfcache option' -l linger -x -d 'How long the location keeps the session while the connection to it is lost, as in 90s, 30m or 0, with which the session ends at once; 2m if not given, and never longer than the location allows'
 complete -c tfcache -n '__tfcache_in _tfcache option' -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c tfcache -n '__tfcache_in _tfcache option' -s V -l version -d 'Print version'
 complete -c tfcache -n '__tfcache_in _tfcache operand' -a '(__tfcache_images)'
@@ -109,6 +110,7 @@ complete -c tfcache -n '__tfcache_in _tfcache_add option' -s v -l verbose -d 'Sa
 complete -c tfcache -n '__tfcache_in _tfcache_add option' -s q -l quiet -d 'Say nothing but errors'
 complete -c tfcache -n '__tfcache_in _tfcache_add option' -l location -x -d 'Use this location, in place of the default one'
 complete -c tfcache -n '__tfcache_in _tfcache_add option' -l location-ip -x -a '(__fish_print_hostnames)' -d 'Reach the location at this address'
+complete -c tfcache -n '__tfcache_in _tfcache_add option' -l linger -x -d 'How long the location keeps the session while the connection to it is lost, as in 90s, 30m or 0, with which the session ends at once; 2m if not given, and never longer than the location allows'
 complete -c tfcache -n '__tfcache_in _tfcache_add option' -s h -l help -d 'Print help'
 complete -c tfcache -n '__tfcache_in _tfcache_add operand' -a '(__tfcache_images)'
 complete -c tfcache -n '__tfcache_in _tfcache_ls option' -l json -d 'Print JSON in place of a table'
@@ -116,10 +118,12 @@ complete -c tfcache -n '__tfcache_in _tfcache_ls option' -s v -l verbose -d 'Say
 complete -c tfcache -n '__tfcache_in _tfcache_ls option' -s q -l quiet -d 'Say nothing but errors'
 complete -c tfcache -n '__tfcache_in _tfcache_ls option' -l location -x -d 'Use this location, in place of the default one'
 complete -c tfcache -n '__tfcache_in _tfcache_ls option' -l location-ip -x -a '(__fish_print_hostnames)' -d 'Reach the location at this address'
+complete -c tfcache -n '__tfcache_in _tfcache_ls option' -l linger -x -d 'How long the location keeps the session while the connection to it is lost, as in 90s, 30m or 0, with which the session ends at once; 2m if not given, and never longer than the location allows'
 complete -c tfcache -n '__tfcache_in _tfcache_ls option' -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c tfcache -n '__tfcache_in _tfcache_rm option' -s v -l verbose -d 'Say what is being done; twice: in every detail'
 complete -c tfcache -n '__tfcache_in _tfcache_rm option' -s q -l quiet -d 'Say nothing but errors'
 complete -c tfcache -n '__tfcache_in _tfcache_rm option' -l location -x -d 'Use this location, in place of the default one'
 complete -c tfcache -n '__tfcache_in _tfcache_rm option' -l location-ip -x -a '(__fish_print_hostnames)' -d 'Reach the location at this address'
+complete -c tfcache -n '__tfcache_in _tfcache_rm option' -l linger -x -d 'How long the location keeps the session while the connection to it is lost, as in 90s, 30m or 0, with which the session ends at once; 2m if not given, and never longer than the location allows'
 complete -c tfcache -n '__tfcache_in _tfcache_rm option' -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c tfcache -n '__tfcache_in _tfcache_rm operand' -a '(__tfcache_images)'

@@ -17,7 +17,7 @@ use crate::ids::{NodeId, UserId};
 use crate::keyring::{Account, Keyring, with_port};
 use crate::keys::SecretKey;
 use crate::link::{MemoryDial, TcpDial, memory};
-use crate::location::{Options, Principal, Server};
+use crate::location::{Bounds, Options, Principal, Server};
 use crate::node::engine::Engine;
 #[cfg(target_os = "linux")]
 use crate::node::engine::{EngineError, linux::LinuxEngine};
@@ -88,6 +88,7 @@ fn remote(account: Account, config: &Config) -> Dialler {
         dial: Arc::new(TcpDial::new(address)),
         identity: secret,
         location,
+        linger: None,
         cache: Some(config.cache.clone()),
         host: None,
     }
@@ -142,6 +143,7 @@ pub async fn start(
         identity: location_key,
         residents,
         shared: false,
+        bounds: Bounds::default(),
     })
     .map_err(|error| failed(error.into()))?;
     let (dial, listener) = memory();
@@ -162,6 +164,7 @@ pub async fn start(
         dial: Arc::<MemoryDial>::new(dial),
         identity: client_key,
         location,
+        linger: None,
         cache: None,
         host: Some(Box::new(Embedded {
             shutdown,

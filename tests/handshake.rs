@@ -85,6 +85,37 @@ async fn each_learns_who_the_other_is() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_wait_for_a_lost_connection_is_agreed_on() {
+    let (location, client) = (SecretKey::generate(), SecretKey::generate());
+    let seconds = Duration::from_secs;
+    for (role, asked, granted) in [
+        (Role::Client, None, seconds(120)),
+        (Role::Client, Some(seconds(7)), seconds(7)),
+        (Role::Client, Some(seconds(0)), seconds(0)),
+        (Role::Client, Some(seconds(3600)), seconds(300)),
+        (Role::Client, Some(seconds(u64::MAX)), seconds(300)),
+        (Role::Node, Some(seconds(3600)), seconds(120)),
+    ] {
+        let (ours, theirs) = duplex(1000);
+        let mut accept = AcceptOptions::default();
+        accept.max_linger = seconds(300);
+        let acceptor = Acceptor::new(location.clone(), accept);
+        let mut options = options(&client, location.public());
+        options.role = role;
+        options.linger = asked;
+        let (linked, accepted) = tokio::join!(
+            connect(once(ours), options),
+            acceptor.handshake(Box::new(theirs), only(client.public())),
+        );
+        assert_eq!(linked.expect("a link").0.linger(), granted, "{asked:?}");
+        let Ok(Accepted::New(session)) = accepted else {
+            panic!("a session");
+        };
+        assert_eq!(session.link.linger(), granted, "{asked:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_unknown_key_is_dropped_without_a_word() {
     let (location, client) = (SecretKey::generate(), SecretKey::generate());
     let other = SecretKey::generate().public();

@@ -39,6 +39,7 @@ impl Location {
         let key = identity.public();
         let mut options = AcceptOptions::default();
         options.linger = linger;
+        options.max_linger = linger;
         let acceptor = Arc::new(Acceptor::new(identity.clone(), options));
         let (sender, sessions) = mpsc::channel(100);
         let task = tokio::spawn(async move {
@@ -76,6 +77,7 @@ pub(crate) fn options(identity: &SecretKey, location: PublicKey) -> ConnectOptio
         role: Role::Client,
         agent: "test".to_owned(),
         token: None,
+        linger: None,
     }
 }
 

@@ -291,6 +291,32 @@ async fn who_is_revoked_goes_at_once_and_stays_out() {
 }
 
 #[test]
+fn the_location_bounds_how_long_it_waits_for_a_client() {
+    let state = tempfile::tempdir().expect("a directory");
+    let serve = [
+        "--no-node",
+        "--listen",
+        "127.0.0.1:0",
+        "--max-linger",
+        "30s",
+    ];
+    let (_server, address) = location(state.path(), &serve);
+    let invitation = administer(state.path(), &["invite", "ann@example"]).code(0);
+    let (ann, address) = (User::new(), address.to_string());
+    let join = ["--location-ip", &address, "account", "join"];
+    ann.tf(&join).args([&invitation.stdout]).run().code(0);
+    for (asked, warned) in [("10m", true), ("31s", true), ("30s", false), ("0", false)] {
+        let listed = ann.tf(&["--linger", asked, "ps"]).run().code(0);
+        let warning = "keeps a session for 30 s without a connection";
+        assert_eq!(listed.stderr.contains(warning), warned, "{listed:#?}");
+    }
+    let odd = ann.tf(&["--linger", "soon", "ps"]).run().code(2);
+    odd.says(&["`--linger soon` is not a duration"]);
+    let odd = administer(state.path(), &["serve", "--max-linger", "1w"]);
+    odd.code(2).says(&["`--max-linger 1w` is not a duration"]);
+}
+
+#[test]
 fn users_do_not_see_each_others_images() {
     let office = Office::open();
     let (ann, bob) = (office.user("ann@example"), office.user("bob@example"));

@@ -297,6 +297,25 @@ async fn a_client_that_stays_away_expires() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_session_that_is_not_to_wait_ends_with_its_connection() {
+    let (dial, listener) = memory();
+    let fate = Fate {
+        sends: 5000,
+        ..Fate::default()
+    };
+    // What dials again would find the location.
+    let cut = Cut::new(dial, [fate]);
+    let pair = Pair::over(cut, listener, Duration::ZERO).await;
+    let mut stream = pair.client.open(&1_u32).await.expect("up");
+    let start = tokio::time::Instant::now();
+    let sent = stream.write_all(&content(1, 20_000)).await;
+    sent.expect("it is taken");
+    assert_eq!(pair.client.closed().await, CloseReason::Expired);
+    assert_eq!(pair.server.closed().await, CloseReason::Expired);
+    assert!(start.elapsed() < Duration::from_secs(1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_clean_end_is_no_lost_connection() {
     let mut pair = Pair::memory().await;
     let start = tokio::time::Instant::now();

@@ -196,10 +196,27 @@ fn the_handshake() {
     check(
         &Begin::New {
             agent: "tf".to_owned(),
+            linger: None,
         },
         "a1 63 6e6577              # new
          a1 65 6167656e74 62 7466  # agent: tf",
     );
+    check(
+        &Begin::New {
+            agent: "tf".to_owned(),
+            linger: Some(90),
+        },
+        "a1 63 6e6577              # new
+         a2                        # 2 fields
+         65 6167656e74 62 7466     # agent: tf
+         66 6c696e676572 18 5a     # linger: 90",
+    );
+    // As locations of before read it: what they do not know is passed over.
+    let newer = hex("a1 63 6e6577 a2 65 6167656e74 62 7466 64 6e657773 01");
+    assert!(matches!(
+        from_cbor(&newer),
+        Ok(Begin::New { linger: None, .. })
+    ));
     let session: SessionId = "0123456789ABCDEFGHIJKL".parse().expect("valid");
     let secret = [7; 16];
     check(

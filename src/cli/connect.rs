@@ -1,6 +1,10 @@
 //! The one place where a command line finds its way to a location.
 
+use std::time::Duration;
+
+use crate::cli::Context;
 use crate::cli::args::Global;
+use crate::cli::duration;
 use crate::cli::failure::Failure;
 use crate::config::Config;
 use crate::embedded::{Purpose, dialler_for};
@@ -12,11 +16,35 @@ use crate::sdk::Location;
 ///
 /// # Errors
 ///
-/// When the location is unknown or cannot be reached.
-pub(crate) async fn connect(options: &Global, purpose: Purpose) -> Result<Location, Failure> {
+/// When the location is unknown or cannot be reached, or an option makes no sense.
+pub(crate) async fn connect(context: &Context, purpose: Purpose) -> Result<Location, Failure> {
+    let options = &context.global;
+    let linger = linger(options)?;
     let environment = Config::from_env().map_err(|error| Failure::from_error(&error))?;
     let config = with_options(environment, options)?;
-    Ok(Location::connect(dialler_for(&config, purpose).await?).await?)
+    let mut dialler = dialler_for(&config, purpose).await?;
+    // The connection to one in this process cannot be lost.
+    let remote = dialler.host.is_none();
+    if remote {
+        dialler.linger = linger;
+    }
+    let location = Location::connect(dialler).await?;
+    let (granted, asked) = (location.linger(), linger.unwrap_or_default());
+    if remote && granted < asked {
+        context.printer.warning(format_args!(
+            "the location keeps a session for {} s without a connection, not for the {} s that --linger asks for",
+            granted.as_secs(),
+            asked.as_secs()
+        ));
+    }
+    Ok(location)
+}
+
+/// How long the session is to be kept without a connection, if the command line says so.
+fn linger(options: &Global) -> Result<Option<Duration>, Failure> {
+    let text = options.linger.as_deref();
+    text.map(|text| duration::parse_or_zero("--linger", text))
+        .transpose()
 }
 
 /// Whether there is a location to connect to, other than one in this process.

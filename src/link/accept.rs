@@ -12,7 +12,7 @@ use super::error::HandshakeError;
 use super::noise::{Handshake, NoiseError, Sealed};
 use super::shared::Shared;
 use super::transport::Transport;
-use super::{HANDSHAKE_TIMEOUT, Incoming, Link};
+use super::{HANDSHAKE_TIMEOUT, Incoming, LINGER, Link};
 use crate::ids::{SessionId, random_bytes};
 use crate::keys::{PublicKey, SecretKey};
 use crate::protocol::handshake::{
@@ -24,14 +24,29 @@ use crate::protocol::mux::Side;
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct AcceptOptions {
-    /// How long a link whose connection is lost waits for the peer to come back.
+    /// How long a link whose connection is lost waits for the peer to come back, if the peer has no wish of its own.
     pub linger: Duration,
+    /// The longest that a client's link waits, whatever the client asks for. A node is the location's own and asks for
+    /// nothing.
+    pub max_linger: Duration,
+}
+
+impl AcceptOptions {
+    /// How long a link of a `role` waits whose peer asks for `asked` seconds.
+    fn linger(&self, role: Role, asked: Option<u32>) -> Duration {
+        let asked = asked.map(|seconds| Duration::from_secs(seconds.into()));
+        match role {
+            Role::Client => asked.unwrap_or(self.linger).min(self.max_linger),
+            Role::Node => self.linger,
+        }
+    }
 }
 
 impl Default for AcceptOptions {
     fn default() -> Self {
         Self {
-            linger: Duration::from_mins(2),
+            linger: LINGER,
+            max_linger: LINGER,
         }
     }
 }
@@ -148,8 +163,9 @@ impl Acceptor {
         }
         let mut sealed = handshake.finish()?;
         match sealed.receive().await? {
-            Begin::New { agent } => {
-                let (link, incoming) = self.start(key, applicant.role, sealed);
+            Begin::New { agent, linger } => {
+                let linger = self.options.linger(applicant.role, linger);
+                let (link, incoming) = self.start(key, applicant.role, linger, sealed);
                 // It ends up in logs, and the peer chooses it.
                 let agent = agent.chars().filter(|char| !char.is_control());
                 let agent = agent.take(MAX_TEXT).collect();
@@ -182,7 +198,13 @@ impl Acceptor {
         }
     }
 
-    fn start(&self, peer: PublicKey, role: Role, sealed: Sealed) -> (Link, Incoming) {
+    fn start(
+        &self,
+        peer: PublicKey,
+        role: Role,
+        linger: Duration,
+        sealed: Sealed,
+    ) -> (Link, Incoming) {
         let session = SessionId::random();
         let secret = random_bytes();
         let (sender, resumptions) = mpsc::channel(1);
@@ -192,13 +214,12 @@ impl Acceptor {
             resumptions: sender,
         };
         lock(&self.table).insert(session.clone(), entry);
-        let linger = self.options.linger;
         let answer = Answer::Started {
             session: session.clone(),
             secret,
             linger: u32::try_from(linger.as_secs()).unwrap_or(u32::MAX),
         };
-        let shared = Shared::new(Side::Accepting, role, peer);
+        let shared = Shared::new(Side::Accepting, role, peer, linger);
         let (link, incoming) = Link::new(Arc::clone(&shared));
         let table = Arc::clone(&self.table);
         tokio::spawn(async move {
@@ -295,7 +316,16 @@ mod tests {
 
         async fn start(&self, identity: &SecretKey) -> (Sealed, SessionId, [u8; 16]) {
             let agent = "te\x1b[2Jst".to_owned();
-            match self.begin(identity, Begin::New { agent }).await {
+            match self
+                .begin(
+                    identity,
+                    Begin::New {
+                        agent,
+                        linger: None,
+                    },
+                )
+                .await
+            {
                 (
                     sealed,
                     Answer::Started {

@@ -25,6 +25,9 @@ pub struct ConnectOptions {
     pub agent: String,
     /// The token of an invitation, for a location that does not know the key yet. At most 256 bytes.
     pub token: Option<String>,
+    /// How long the location should wait for a lost connection to come back, in whole seconds; up to it if not given.
+    /// [`Link::linger`] says how long it does.
+    pub linger: Option<Duration>,
 }
 
 /// Connects to a location. The link dials again by itself whenever the connection is lost.
@@ -46,6 +49,9 @@ pub async fn connect(
     }
     let begin = Begin::New {
         agent: options.agent.clone(),
+        linger: options
+            .linger
+            .map(|linger| u32::try_from(linger.as_secs()).unwrap_or(u32::MAX)),
     };
     let (sealed, answer) = attempt(&*dial, &options, &begin).await?;
     let (session, secret, linger) = match answer {
@@ -57,7 +63,7 @@ pub async fn connect(
         Answer::Refused(refusal) => return Err(ConnectError::Refused(refusal)),
         Answer::Resumed { .. } => return Err(ConnectError::NotTheLocation),
     };
-    let shared = Shared::new(Side::Connecting, options.role, options.location);
+    let shared = Shared::new(Side::Connecting, options.role, options.location, linger);
     let reconnect = Reconnect {
         dial,
         options,

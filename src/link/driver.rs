@@ -91,6 +91,8 @@ pub(super) async fn drive_accepting(
     let reason = 'link: loop {
         let mut resumption = match run(&mut connection, &shared, Some(&mut resumptions)).await {
             Outcome::Closed(reason) => break reason,
+            // Not even somebody who comes back at once, whom the wait below would let in.
+            Outcome::Lost | Outcome::Replaced(_) if linger.is_zero() => break CloseReason::Expired,
             Outcome::Lost => None,
             Outcome::Replaced(resumption) => Some(resumption),
         };

@@ -67,6 +67,9 @@ pub use value::{read_value, write_value};
 /// How long a handshake may take, from the first byte to the last.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long a link whose connection is lost waits for it to come back, unless something else is agreed.
+pub const LINGER: Duration = Duration::from_mins(2);
+
 /// A handle of a living link; clones are handles of the same one.
 ///
 /// The link ends when [`Link::close`] is called, or when all handles, its [`Incoming`] and all its streams are dropped.
@@ -187,6 +190,13 @@ impl Link {
     #[must_use]
     pub fn peer(&self) -> PublicKey {
         self.owner.shared.peer
+    }
+
+    /// How long the accepting side keeps the link when its connection is lost: what the two have agreed on. With none, the
+    /// link ends with its connection.
+    #[must_use]
+    pub fn linger(&self) -> Duration {
+        self.owner.shared.linger
     }
 
     /// How the link is, now and from now on.

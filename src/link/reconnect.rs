@@ -36,6 +36,9 @@ pub(super) struct Reconnect {
 impl Reconnect {
     /// Connects again, with increasing waits, for as long as the location keeps the session.
     pub(super) async fn again(&mut self, shared: &Shared) -> Result<Sealed, CloseReason> {
+        if self.linger.is_zero() {
+            return Err(CloseReason::Expired);
+        }
         // The location may notice the loss later than this side.
         let deadline = Instant::now() + self.linger + HANDSHAKE_TIMEOUT;
         let mut wait = FIRST_WAIT;

@@ -5,6 +5,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -30,6 +31,8 @@ pub(super) struct Shared {
     pub(super) closing: CancellationToken,
     pub(super) status: watch::Sender<Status>,
     pub(super) peer: PublicKey,
+    /// How long the accepting side waits for a lost connection to come back.
+    pub(super) linger: Duration,
 }
 
 /// Wakers to call after the lock is released.
@@ -63,7 +66,7 @@ pub(super) fn register(wakers: &mut Vec<Waker>, cx: &Context<'_>) {
 
 impl Shared {
     /// A link at its start, whose connecting side is a `role`.
-    pub(super) fn new(side: Side, role: Role, peer: PublicKey) -> Arc<Self> {
+    pub(super) fn new(side: Side, role: Role, peer: PublicKey, linger: Duration) -> Arc<Self> {
         let streams = match role {
             Role::Client => CLIENT_STREAMS,
             Role::Node => NODE_STREAMS,
@@ -73,6 +76,7 @@ impl Shared {
             closing: CancellationToken::new(),
             status: watch::Sender::new(Status::Up),
             peer,
+            linger,
         })
     }
 

@@ -37,7 +37,7 @@ pub use db::DbError;
 pub use home::{Claim, Home, HomeError, Profile};
 
 use crate::keys::{PublicKey, SecretKey};
-use crate::link::{AcceptOptions, Accepted, Acceptor, Applicant, Link, Listen, Transport};
+use crate::link::{AcceptOptions, Accepted, Acceptor, Applicant, LINGER, Link, Listen, Transport};
 use crate::protocol::handshake::Role;
 use accounts::Accounts;
 use broker::Broker;
@@ -57,6 +57,21 @@ pub struct Options {
     /// Whether it serves several users. To be given a layer for having its digest, and to go on with an upload that
     /// somebody else has begun, is harmless only where all are the same one.
     pub shared: bool,
+    /// What it gives at most.
+    pub bounds: Bounds,
+}
+
+/// What a location gives at most, whoever asks.
+#[derive(Debug, Clone)]
+pub struct Bounds {
+    /// How long it keeps a session whose client is away, whatever the client asks for.
+    pub max_linger: Duration,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { max_linger: LINGER }
+    }
 }
 
 /// How long the listener is left alone after it has failed for want of something, as file descriptors.
@@ -105,6 +120,7 @@ impl Server {
             identity,
             residents,
             shared,
+            bounds,
         } = options;
         let directory = state.join("location");
         let state_error = |source| OpenError::State {
@@ -118,8 +134,10 @@ impl Server {
                 path: directory.clone(),
                 source,
             })?;
+        let mut accept = AcceptOptions::default();
+        accept.max_linger = bounds.max_linger;
         Ok(Self {
-            acceptor: Acceptor::new(identity, AcceptOptions::default()),
+            acceptor: Acceptor::new(identity, accept),
             residents,
             accounts: Accounts::new(db.clone()),
             broker: Broker::new(Images::new(db, layers, shared)),

@@ -72,6 +72,10 @@ pub enum Begin {
     New {
         /// Name and version of the program.
         agent: String,
+        /// For how many seconds the session should wait for a lost connection to come back. The answer says for how many it
+        /// does; without a wish it is up to the accepting side.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        linger: Option<u32>,
     },
     /// The continuation of a session.
     Resume {
@@ -95,7 +99,7 @@ pub enum Answer {
         /// What the ticket for its continuation must show.
         #[serde(with = "serde_bytes")]
         secret: [u8; 16],
-        /// For how many seconds it waits for a lost connection to come back.
+        /// For how many seconds it waits for a lost connection to come back. With 0 it ends with the connection.
         linger: u32,
     },
     /// The session goes on.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
@@ -18,6 +19,9 @@ pub struct Dialler {
     pub identity: SecretKey,
     /// Key that the location proves.
     pub location: PublicKey,
+    /// How long the location should keep the session when the connection is lost; two minutes if not given, and never longer
+    /// than it allows.
+    pub linger: Option<Duration>,
     /// Directory for what this client can make again at any time.
     pub cache: Option<PathBuf>,
     /// What lives in this process for the sake of the connection: an embedded location.

@@ -40,6 +40,7 @@ pub async fn join(
         role: Role::Client,
         agent: concat!("tfnz/", env!("CARGO_PKG_VERSION")).to_owned(),
         token: Some(invitation.token.clone()),
+        linger: None,
     };
     let not_invited = || Error::NotInvited {
         name: account.name.clone(),

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
@@ -63,6 +64,7 @@ impl Location {
             dial,
             identity,
             location,
+            linger,
             cache,
             host,
         } = dialler;
@@ -72,6 +74,7 @@ impl Location {
             role: Role::Client,
             agent: concat!("tfnz/", env!("CARGO_PKG_VERSION")).to_owned(),
             token: None,
+            linger,
         };
         let connected = connect(dial, options).await;
         let (link, incoming) = connected.map_err(|source| Error::Connect {
@@ -277,6 +280,12 @@ impl Location {
     #[must_use]
     pub fn status(&self) -> watch::Receiver<Status> {
         self.shared.link.status()
+    }
+
+    /// How long the location keeps the session while the connection to it is lost.
+    #[must_use]
+    pub fn linger(&self) -> Duration {
+        self.shared.link.linger()
     }
 
     /// Waits until the session has ended, for whatever reason.

@@ -16,7 +16,7 @@ use crate::keys::PublicKey;
 #[cfg(unix)]
 use crate::link::{ConnectError, LocalDial};
 use crate::link::{Dial, Link, MemoryDial, connect, memory};
-use crate::location::{Claim, Home, HomeError, Options, Principal, Profile, Server};
+use crate::location::{Bounds, Claim, Home, HomeError, Options, Principal, Profile, Server};
 use crate::protocol::handshake::Role;
 use crate::protocol::messages::{
     AccountInfo, Invite, ListAccounts, ListNodes, ListSessions, NodeInfo, Revoke, SessionInfo,
@@ -179,6 +179,7 @@ async fn inside(home: Home, state: &Path, claim: Claim) -> Result<Administrator,
         residents: HashMap::from([(identity.public(), Principal::Administrator)]),
         identity,
         shared: true,
+        bounds: Bounds::default(),
     })?;
     let (dial, listener) = memory();
     let shutdown = CancellationToken::new();

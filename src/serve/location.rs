@@ -16,6 +16,7 @@ use crate::keys::{PublicKey, SecretKey};
 #[cfg(unix)]
 use crate::link::LocalListener;
 use crate::link::{Listen, Listeners, MemoryDial, memory};
+pub use crate::location::Bounds;
 use crate::location::{Claim, Home, Options, Principal, Profile, Server};
 use crate::node::engine::Engine;
 use crate::node::hostname;
@@ -34,6 +35,8 @@ pub struct LocationOptions {
     pub name: Option<String>,
     /// Whether this machine is a node of it, too.
     pub node: bool,
+    /// What it gives at most.
+    pub bounds: Bounds,
 }
 
 /// A location that is being served.
@@ -82,6 +85,7 @@ impl LocationServer {
             identity,
             residents,
             shared: true,
+            bounds: options.bounds,
         })?;
         let nodes = server.node_count();
         let (dial, in_process) = memory();

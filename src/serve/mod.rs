@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use administrator::Administrator;
-pub use location::{DEFAULT_LISTEN, LocationOptions, LocationServer};
+pub use location::{Bounds, DEFAULT_LISTEN, LocationOptions, LocationServer};
 pub use node::{NodeServer, start_in_process};
 
 use crate::keyring::KeyringError;
@@ -120,6 +120,7 @@ fn connect_options(
         role,
         agent: concat!("tfnz/", env!("CARGO_PKG_VERSION")).to_owned(),
         token,
+        linger: None,
     }
 }
 

@@ -72,6 +72,11 @@ pub(crate) struct Serve {
     /// Run no containers on this machine
     #[arg(long)]
     pub(crate) no_node: bool,
+
+    /// Longest time that a session is kept while its client has no connection, whatever --linger asks for there, as in 90s, 1h
+    /// or 0, with which sessions end at once
+    #[arg(long, value_name = "DURATION", default_value = "2m", value_hint = ValueHint::Other)]
+    pub(crate) max_linger: String,
 }
 
 /// Print an invitation for a user, or for a machine that is to be a node

@@ -95,6 +95,11 @@ pub(crate) struct Global {
     /// Reach the location at this address
     #[arg(long, global = true, value_name = "ADDR", value_hint = ValueHint::Hostname)]
     pub(crate) location_ip: Option<String>,
+
+    /// How long the location keeps the session while the connection to it is lost, as in 90s, 30m or 0, with which the session
+    /// ends at once; 2m if not given, and never longer than the location allows
+    #[arg(long, global = true, value_name = "DURATION", value_hint = ValueHint::Other)]
+    pub(crate) linger: Option<String>,
 }
 
 /// What `tf` can do.

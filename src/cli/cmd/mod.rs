@@ -57,7 +57,7 @@ async fn with_location(
     purpose: Purpose,
     work: impl AsyncFnOnce(&Location) -> Result<Ending, Failure>,
 ) -> Result<Ending, Failure> {
-    let connecting = connect(&context.global, purpose);
+    let connecting = connect(context, purpose);
     tokio::pin!(connecting);
     let location = tokio::select! {
         location = &mut connecting => location?,

@@ -109,15 +109,27 @@ const ENVIRONMENT: &[Entry] = &[
 const PAGES: &[Manual] = &[
     Manual {
         page: "tf",
-        notes: &[(
-            "OUTPUT",
-            &[
-                "Standard output carries the standard output of the container, or the result of a verb. Everything else goes \
+        notes: &[
+            (
+                "OUTPUT",
+                &[
+                    "Standard output carries the standard output of the container, or the result of a verb. Everything else goes \
                  to standard error: which address leads to which port, progress, warnings and errors.",
-                "Progress bars and colour are for terminals only. A reader of standard output that goes away early, as in \
+                    "Progress bars and colour are for terminals only. A reader of standard output that goes away early, as in \
                  `tf cache ls | head -1`, is no error.",
-            ],
-        )],
+                ],
+            ),
+            (
+                "LOST CONNECTIONS",
+                &[
+                    "When the connection to the location is lost, tf makes it again, and all that goes through it carries on where \
+                 it was. Local ports stay bound meanwhile.",
+                    "The location keeps the session for two minutes, or as long as --linger says, but never longer than its \
+                 --max-linger. When the time is up, or at once with --linger 0, it ends the session and frees all that was \
+                 started in it.",
+                ],
+            ),
+        ],
         examples: &[
             (
                 "See a web page that is served out of a container. It needs neither Docker nor a network:",

@@ -2,21 +2,24 @@
 
 use crate::cli::Context;
 use crate::cli::args::Serve;
+use crate::cli::duration;
 use crate::cli::exit::Ending;
 use crate::cli::failure::Failure;
 use crate::config::Config;
-use crate::serve::{LocationOptions, LocationServer};
+use crate::serve::{Bounds, LocationOptions, LocationServer};
 
 pub(super) async fn run(
     context: &Context,
     config: Config,
     options: Serve,
 ) -> Result<Ending, Failure> {
+    let max_linger = duration::parse_or_zero("--max-linger", &options.max_linger)?;
     let options = LocationOptions {
         state: config.state,
         listen: options.listen,
         name: options.name,
         node: !options.no_node,
+        bounds: Bounds { max_linger },
     };
     let server = tokio::select! {
         server = LocationServer::start(options) => server?,
