@@ -2,24 +2,28 @@
 //! tasks and loopback listeners.
 //!
 //! It keeps the contract of [`Engine`] where that shows: first processes start when told, processes end by signals, streams
-//! are those that were asked for, and whatever runs in a container ends with it. It confines nothing.
+//! are those that were asked for, and whatever runs in a container ends with it. It confines nothing. Its containers end with
+//! it, unless it is [killed](FakeEngine::kill).
+
+mod process;
 
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use sha2::Digest as _;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{Container, Engine, EngineError, Process, ProcessIo, Program, Spec};
-use crate::ids::Digest;
+use self::process::{FakeProcess, Running};
+use super::{Adopted, Container, Engine, EngineError, Process, Program, Spec};
+use crate::ids::{ContainerId, Digest};
 use crate::protocol::container::{Exit, PrebootFile, Stdio, WindowSize};
 
 /// What a stream holds before its reader gets to it, in bytes: as a pipe of Linux.
@@ -72,9 +76,44 @@ impl Ports {
 /// Runs functions as if they were containers.
 pub struct FakeEngine {
     programs: HashMap<String, Run>,
+    machine: Arc<Machine>,
+    life: Arc<Life>,
+    /// Containers of an earlier engine that nobody has asked for yet.
+    left: Mutex<Vec<Left>>,
+}
+
+/// What an engine works on, and leaves to the next one.
+#[derive(Default)]
+struct Machine {
     layers: Mutex<HashSet<Digest>>,
+    /// How many there were.
     containers: AtomicU32,
+    living: Mutex<Vec<Left>>,
     ended: CancellationToken,
+}
+
+/// A container that its engine may leave.
+#[derive(Clone)]
+struct Left {
+    id: ContainerId,
+    ip: Ipv4Addr,
+    program: Program,
+    shared: Arc<Shared>,
+    first: Arc<Running>,
+}
+
+/// What ends with an engine's process, and not when that is killed.
+#[derive(Default)]
+struct Life {
+    killed: AtomicBool,
+    /// Ends its further processes.
+    over: CancellationToken,
+}
+
+impl Life {
+    fn is_killed(&self) -> bool {
+        self.killed.load(Ordering::Relaxed)
+    }
 }
 
 impl Default for FakeEngine {
@@ -90,9 +129,9 @@ impl FakeEngine {
     pub fn new() -> Self {
         let engine = Self {
             programs: HashMap::new(),
-            layers: Mutex::default(),
-            containers: AtomicU32::new(0),
-            ended: CancellationToken::new(),
+            machine: Arc::default(),
+            life: Arc::default(),
+            left: Mutex::default(),
         };
         engine
             .with_program("echo", |mut context| async move {
@@ -114,6 +153,20 @@ impl FakeEngine {
                 };
                 ended(&serve(&context.ports, port).await)
             })
+    }
+
+    /// Has this engine's process die, as by `kill -9`, and starts the next one, which can take back the containers. Whatever is
+    /// done with this engine and what it has made has no effect on them any more.
+    #[must_use]
+    pub fn kill(&self) -> Self {
+        self.life.killed.store(true, Ordering::Relaxed);
+        self.life.over.cancel();
+        Self {
+            programs: self.programs.clone(),
+            machine: Arc::clone(&self.machine),
+            life: Arc::default(),
+            left: Mutex::new(locked(&self.machine.living).clone()),
+        }
     }
 
     /// Adds a program.
@@ -154,12 +207,25 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Engine for FakeEngine {
+    fn adopt(&self) -> BoxFuture<'_, Result<Vec<Adopted>, EngineError>> {
+        async move {
+            let left = std::mem::take(&mut *locked(&self.left));
+            let adopted = left.into_iter().map(|left| Adopted {
+                id: left.id.clone(),
+                program: left.program.clone(),
+                container: Box::new(self.container(left)),
+            });
+            Ok(adopted.collect())
+        }
+        .boxed()
+    }
+
     fn prepare(&self) -> BoxFuture<'_, Result<(), EngineError>> {
         async { Ok(()) }.boxed()
     }
 
     fn has_layer(&self, layer: &Digest) -> bool {
-        locked(&self.layers).contains(layer)
+        locked(&self.machine.layers).contains(layer)
     }
 
     fn add_layer(
@@ -192,7 +258,7 @@ impl Engine for FakeEngine {
                     found,
                 });
             }
-            locked(&self.layers).insert(layer);
+            locked(&self.machine.layers).insert(layer);
             Ok(())
         }
         .boxed()
@@ -200,7 +266,7 @@ impl Engine for FakeEngine {
 
     fn drop_layers<'a>(&'a self, layers: &'a [Digest]) -> BoxFuture<'a, Result<(), EngineError>> {
         async move {
-            locked(&self.layers).retain(|layer| !layers.contains(layer));
+            locked(&self.machine.layers).retain(|layer| !layers.contains(layer));
             Ok(())
         }
         .boxed()
@@ -211,17 +277,23 @@ impl Engine for FakeEngine {
             if let Some(missing) = spec.layers.iter().find(|layer| !self.has_layer(layer)) {
                 return Err(EngineError::BadSpec(format!("layer {missing} is not here")));
             }
-            if self.ended.is_cancelled() {
+            if self.machine.ended.is_cancelled() {
                 return Err(EngineError::Ended);
             }
-            let number = self.containers.fetch_add(1, Ordering::Relaxed);
+            let number = self.machine.containers.fetch_add(1, Ordering::Relaxed);
             let shared = Arc::new(Shared {
                 programs: self.programs.clone(),
                 files: spec.files,
                 ports: Ports::default(),
-                ended: self.ended.child_token(),
+                ended: self.machine.ended.child_token(),
             });
-            let first = FakeProcess::new(&shared, spec.program, spec.stdio);
+            let over = CancellationToken::new();
+            let first = Arc::new(Running::new(
+                &shared,
+                over,
+                spec.program.clone(),
+                spec.stdio,
+            ));
             // Everything ends with the first process.
             let (mut exit, all) = (first.exit.clone(), shared.ended.clone());
             tokio::spawn(async move {
@@ -229,24 +301,44 @@ impl Engine for FakeEngine {
                 let _ = exit.wait_for(Option::is_some).await;
                 all.cancel();
             });
-            let container = FakeContainer {
+            let left = Left {
+                id: spec.id,
                 ip: Ipv4Addr::from_bits(Ipv4Addr::new(10, 0, 0, 2).to_bits() + number),
+                program: spec.program,
                 shared,
                 first,
             };
-            Ok(Box::new(container) as Box<dyn Container>)
+            locked(&self.machine.living).push(left.clone());
+            Ok(Box::new(self.container(left)) as Box<dyn Container>)
         }
         .boxed()
     }
 
     fn shutdown(&self) -> BoxFuture<'_, ()> {
-        async move { self.ended.cancel() }.boxed()
+        async move { self.end() }.boxed()
+    }
+}
+
+impl FakeEngine {
+    fn container(&self, left: Left) -> FakeContainer {
+        FakeContainer {
+            first: FakeProcess::new(&left.first, &self.life),
+            machine: Arc::clone(&self.machine),
+            life: Arc::clone(&self.life),
+            left,
+        }
+    }
+
+    fn end(&self) {
+        if !self.life.is_killed() {
+            self.machine.ended.cancel();
+        }
     }
 }
 
 impl Drop for FakeEngine {
     fn drop(&mut self) {
-        self.ended.cancel();
+        self.end();
     }
 }
 
@@ -259,25 +351,35 @@ struct Shared {
 }
 
 struct FakeContainer {
-    ip: Ipv4Addr,
-    shared: Arc<Shared>,
+    left: Left,
     first: FakeProcess,
+    machine: Arc<Machine>,
+    life: Arc<Life>,
+}
+
+impl FakeContainer {
+    fn end(&self) {
+        if !self.life.is_killed() {
+            self.left.shared.ended.cancel();
+            locked(&self.machine.living).retain(|left| left.id != self.left.id);
+        }
+    }
 }
 
 impl Drop for FakeContainer {
     fn drop(&mut self) {
-        self.shared.ended.cancel();
+        self.end();
     }
 }
 
 impl Container for FakeContainer {
     fn ip(&self) -> Ipv4Addr {
-        self.ip
+        self.left.ip
     }
 
     fn start(&self) -> BoxFuture<'_, Result<(), EngineError>> {
         async move {
-            self.first.start();
+            self.left.first.start();
             Ok(())
         }
         .boxed()
@@ -293,11 +395,14 @@ impl Container for FakeContainer {
         stdio: Stdio,
     ) -> BoxFuture<'_, Result<Box<dyn Process>, EngineError>> {
         async move {
-            if self.shared.ended.is_cancelled() {
+            let shared = &self.left.shared;
+            if shared.ended.is_cancelled() {
                 return Err(EngineError::Ended);
             }
-            let process = FakeProcess::new(&self.shared, program, stdio);
-            process.start();
+            let over = self.life.over.clone();
+            let running = Arc::new(Running::new(shared, over, program, stdio));
+            running.start();
+            let process = FakeProcess::new(&running, &self.life);
             Ok(Box::new(process) as Box<dyn Process>)
         }
         .boxed()
@@ -305,10 +410,9 @@ impl Container for FakeContainer {
 
     fn connect(&self, port: u16) -> BoxFuture<'_, io::Result<TcpStream>> {
         async move {
-            match self.shared.ports.address(port) {
-                Some(address) if !self.shared.ended.is_cancelled() => {
-                    TcpStream::connect(address).await
-                }
+            let shared = &self.left.shared;
+            match shared.ports.address(port) {
+                Some(address) if !shared.ended.is_cancelled() => TcpStream::connect(address).await,
                 _ => Err(io::ErrorKind::ConnectionRefused.into()),
             }
         }
@@ -317,138 +421,11 @@ impl Container for FakeContainer {
 
     fn destroy(&self) -> BoxFuture<'_, Result<(), EngineError>> {
         async move {
-            self.shared.ended.cancel();
+            self.end();
             self.first.wait().await;
             Ok(())
         }
         .boxed()
-    }
-}
-
-struct FakeProcess {
-    io: Mutex<ProcessIo>,
-    begin: watch::Sender<bool>,
-    signals: mpsc::UnboundedSender<u8>,
-    size: watch::Sender<Option<WindowSize>>,
-    exit: watch::Receiver<Option<Exit>>,
-}
-
-impl FakeProcess {
-    /// A process that waits to be started.
-    fn new(shared: &Arc<Shared>, program: Program, stdio: Stdio) -> Self {
-        let terminal = stdio.terminal.is_some();
-        let (stdin, their_stdin) = stream(stdio.stdin);
-        let (stdout, their_stdout) = stream(stdio.output);
-        let (stderr, their_stderr) = stream(stdio.output && !terminal);
-        let (begin, mut begun) = watch::channel(false);
-        let (signals, mut signalled) = mpsc::unbounded_channel();
-        let (size, their_size) = watch::channel(stdio.terminal);
-        let (over, exit) = watch::channel(None);
-        let shared = Arc::clone(shared);
-        tokio::spawn(async move {
-            let context = Context {
-                args: program.args,
-                env: program.env,
-                files: shared.files.clone(),
-                stdin: their_stdin.map_or_else(|| boxed(tokio::io::empty()), boxed),
-                stdout: sink(their_stdout),
-                stderr: sink(their_stderr),
-                size: their_size,
-                ports: shared.ports.clone(),
-            };
-            let run = async {
-                // Fails when nobody has the process any more; then it is killed.
-                if begun.wait_for(|begun| *begun).await.is_err() {
-                    return Exit::Signal(9);
-                }
-                let name = context.args.first().cloned().unwrap_or_default();
-                match shared.programs.get(&name) {
-                    Some(run) => run(context).await,
-                    None => Exit::NotFound(format!("`{name}` is not in the container")),
-                }
-            };
-            // Either order of an end and a signal may happen; a signal that was sent first counts first.
-            let exit = tokio::select! {
-                biased;
-                () = shared.ended.cancelled() => Exit::Signal(9),
-                signal = signalled.recv() => Exit::Signal(signal.unwrap_or(9)),
-                exit = run => exit,
-            };
-            over.send_replace(Some(exit));
-        });
-        Self {
-            io: Mutex::new(ProcessIo {
-                stdin: stdin.map(|end| Box::new(end) as Box<_>),
-                stdout: stdout.map(|end| Box::new(end) as Box<_>),
-                stderr: stderr.map(|end| Box::new(end) as Box<_>),
-            }),
-            begin,
-            signals,
-            size,
-            exit,
-        }
-    }
-
-    fn start(&self) {
-        self.begin.send_replace(true);
-    }
-}
-
-fn stream(wanted: bool) -> (Option<DuplexStream>, Option<DuplexStream>) {
-    if wanted {
-        let (ours, theirs) = duplex(BUFFER);
-        (Some(ours), Some(theirs))
-    } else {
-        (None, None)
-    }
-}
-
-fn boxed(stream: impl AsyncRead + Send + Unpin + 'static) -> Box<dyn AsyncRead + Send + Unpin> {
-    Box::new(stream)
-}
-
-fn sink(stream: Option<DuplexStream>) -> Box<dyn AsyncWrite + Send + Unpin> {
-    match stream {
-        Some(stream) => Box::new(stream),
-        None => Box::new(tokio::io::sink()),
-    }
-}
-
-impl Process for FakeProcess {
-    fn take_io(&self) -> ProcessIo {
-        std::mem::take(&mut *locked(&self.io))
-    }
-
-    fn wait(&self) -> BoxFuture<'_, Exit> {
-        let mut exit = self.exit.clone();
-        async move {
-            match exit.wait_for(Option::is_some).await {
-                Ok(exit) => exit.clone().unwrap_or(Exit::Signal(9)),
-                // The runtime is going.
-                Err(_) => Exit::Lost("the engine has ended".to_owned()),
-            }
-        }
-        .boxed()
-    }
-
-    fn signal(&self, signal: u8) -> BoxFuture<'_, Result<(), EngineError>> {
-        async move {
-            if self.exit.borrow().is_some() {
-                return Err(EngineError::Ended);
-            }
-            self.signals.send(signal).map_err(|_| EngineError::Ended)
-        }
-        .boxed()
-    }
-
-    fn resize(&self, size: WindowSize) -> Result<(), EngineError> {
-        if self.size.borrow().is_none() {
-            return Err(EngineError::BadSpec(
-                "the process has no terminal".to_owned(),
-            ));
-        }
-        self.size.send_replace(Some(size));
-        Ok(())
     }
 }
 
@@ -500,6 +477,46 @@ mod tests {
         first.signal(15).await.expect("sent");
         assert_eq!(first.wait().await, Exit::Signal(15));
         assert!(matches!(first.signal(9).await, Err(EngineError::Ended)));
+    }
+
+    #[tokio::test]
+    async fn a_killed_engine_leaves_its_containers_to_the_next() {
+        let killed = FakeEngine::new();
+        let (cat, asleep) = (spec(&["cat"]), spec(&["exit", "3"]));
+        let container = killed.create(cat.clone()).await.expect("created");
+        let waits = killed.create(asleep.clone()).await.expect("created");
+        let gone = killed.create(spec(&["sleep"])).await.expect("created");
+        gone.destroy().await.expect("destroyed");
+        container.start().await.expect("started");
+        let further = container.exec(program(&["sleep"]), ALL).await;
+        let further = further.expect("started");
+        let mut io = container.first_process().take_io();
+        let stdin = io.stdin.as_mut().expect("it is there");
+        stdin.write_all(b"unread").await.expect("written");
+
+        let engine = killed.kill();
+        assert_eq!(further.wait().await, Exit::Signal(9));
+        drop((io, container, waits, further));
+        killed.shutdown().await;
+        drop(killed);
+
+        let mut adopted = engine.adopt().await.expect("adopted");
+        assert!(engine.adopt().await.expect("adopted").is_empty());
+        let ids: Vec<_> = adopted.iter().map(|adopted| adopted.id.clone()).collect();
+        assert_eq!(ids, [cat.id, asleep.id]);
+        let waits = adopted.pop().expect("two");
+        assert_eq!(waits.program, asleep.program);
+        waits.container.start().await.expect("started");
+        let exit = waits.container.first_process().wait().await;
+        assert_eq!(exit, Exit::Code(3));
+        let cat = adopted.pop().expect("two").container;
+        let mut io = cat.first_process().take_io();
+        let mut text = [0; 6];
+        let stdout = io.stdout.as_mut().expect("it is there");
+        stdout.read_exact(&mut text).await.expect("read");
+        assert_eq!(&text, b"unread");
+        drop(io.stdin);
+        assert_eq!(cat.first_process().wait().await, Exit::Code(0));
     }
 
     #[tokio::test]

