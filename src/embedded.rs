@@ -144,6 +144,7 @@ pub async fn start(
         residents,
         shared: false,
         bounds: Bounds::default(),
+        lasting: false,
     })
     .map_err(|error| failed(error.into()))?;
     let (dial, listener) = memory();

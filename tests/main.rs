@@ -11,6 +11,7 @@ mod link;
 mod pair;
 #[cfg(unix)]
 mod processes;
+mod restart;
 mod resume;
 #[cfg(unix)]
 mod services;

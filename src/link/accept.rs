@@ -219,7 +219,7 @@ impl Acceptor {
             secret,
             linger: u32::try_from(linger.as_secs()).unwrap_or(u32::MAX),
         };
-        let shared = Shared::new(Side::Accepting, role, peer, linger);
+        let shared = Shared::new(Side::Accepting, role, peer, session.clone(), linger);
         let (link, incoming) = Link::new(Arc::clone(&shared));
         let table = Arc::clone(&self.table);
         tokio::spawn(async move {
@@ -309,6 +309,7 @@ mod tests {
                 role: Role::Client,
                 agent: String::new(),
                 token: None,
+                linger: None,
             };
             let result = attempt(&self.dial, &options, &begin).await;
             result.expect("everybody is admitted")

@@ -63,7 +63,13 @@ pub async fn connect(
         Answer::Refused(refusal) => return Err(ConnectError::Refused(refusal)),
         Answer::Resumed { .. } => return Err(ConnectError::NotTheLocation),
     };
-    let shared = Shared::new(Side::Connecting, options.role, options.location, linger);
+    let shared = Shared::new(
+        Side::Connecting,
+        options.role,
+        options.location,
+        session.clone(),
+        linger,
+    );
     let reconnect = Reconnect {
         dial,
         options,

@@ -46,6 +46,7 @@ use tokio::sync::watch;
 
 use self::mailbox::Arrival;
 use self::shared::Shared;
+use crate::ids::SessionId;
 use crate::keys::PublicKey;
 use crate::protocol::control::{FAULT, MAX_BODY, Message, NO_ID, from_cbor, to_cbor};
 use crate::protocol::frame::MAX_STREAM_HEADER;
@@ -197,6 +198,12 @@ impl Link {
     #[must_use]
     pub fn linger(&self) -> Duration {
         self.owner.shared.linger
+    }
+
+    /// What the location calls the link, as both sides know it. Nobody else can have been told.
+    #[must_use]
+    pub fn session(&self) -> &SessionId {
+        &self.owner.shared.session
     }
 
     /// How the link is, now and from now on.

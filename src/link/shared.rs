@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::Status;
 use super::error::CloseReason;
 use super::state::State;
+use crate::ids::SessionId;
 use crate::keys::PublicKey;
 use crate::protocol::handshake::Role;
 use crate::protocol::mux::{Mux, Side};
@@ -31,6 +32,8 @@ pub(super) struct Shared {
     pub(super) closing: CancellationToken,
     pub(super) status: watch::Sender<Status>,
     pub(super) peer: PublicKey,
+    /// What the accepting side called it.
+    pub(super) session: SessionId,
     /// How long the accepting side waits for a lost connection to come back.
     pub(super) linger: Duration,
 }
@@ -66,7 +69,13 @@ pub(super) fn register(wakers: &mut Vec<Waker>, cx: &Context<'_>) {
 
 impl Shared {
     /// A link at its start, whose connecting side is a `role`.
-    pub(super) fn new(side: Side, role: Role, peer: PublicKey, linger: Duration) -> Arc<Self> {
+    pub(super) fn new(
+        side: Side,
+        role: Role,
+        peer: PublicKey,
+        session: SessionId,
+        linger: Duration,
+    ) -> Arc<Self> {
         let streams = match role {
             Role::Client => CLIENT_STREAMS,
             Role::Node => NODE_STREAMS,
@@ -76,6 +85,7 @@ impl Shared {
             closing: CancellationToken::new(),
             status: watch::Sender::new(Status::Up),
             peer,
+            session,
             linger,
         })
     }

@@ -2,7 +2,7 @@
 
 use tokio::task::JoinSet;
 
-use super::accounts::Accounts;
+use super::accounts::{Accounts, Principal};
 use super::broker::Broker;
 use super::connected::Connected;
 use super::now;
@@ -91,6 +91,9 @@ async fn revoke(message: Revoke, office: &Office) -> Result<u32, Fault> {
     let revoked = office.accounts.revoke(message.who).await?;
     for principal in &revoked {
         office.connected.expel(principal);
+        if let Principal::User(user) = principal {
+            office.broker.free_orphans_of(user).await;
+        }
     }
     Ok(u32::try_from(revoked.len()).unwrap_or(u32::MAX))
 }

@@ -9,7 +9,7 @@ use super::broker::{Broker, Event};
 use crate::ids::NodeId;
 use crate::link::{Inbound, Incoming, Link, OpenedStream, PendingNotice};
 use crate::protocol::messages::{
-    Capacity, ContainerEnded, NodeInfo, Notice, ProcessEnded, StreamHeader, UnpackProgress,
+    Capacity, ContainerEnded, Holding, NodeInfo, Notice, ProcessEnded, StreamHeader, UnpackProgress,
 };
 
 /// How long a node may take to say what it is.
@@ -18,7 +18,7 @@ const INTRODUCTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// Serves a node until its link ends.
 pub(crate) async fn serve(link: Link, mut incoming: Incoming, broker: Broker, node: NodeId) {
     let introduced = tokio::time::timeout(INTRODUCTION_TIMEOUT, introduction(&mut incoming)).await;
-    let Ok(Some(info)) = introduced else {
+    let Ok(Some((info, holding))) = introduced else {
         tracing::warn!("a node connected and did not say what it is");
         return link.close().await;
     };
@@ -27,7 +27,7 @@ pub(crate) async fn serve(link: Link, mut incoming: Incoming, broker: Broker, no
         ..info
     };
     tracing::info!("node {node} ({}) is here", info.hostname);
-    broker.node_arrived(&link, info);
+    broker.node_arrived(&link, info, &holding);
 
     let mut tasks = JoinSet::new();
     while let Some(inbound) = incoming.next().await {
@@ -47,15 +47,19 @@ pub(crate) async fn serve(link: Link, mut incoming: Incoming, broker: Broker, no
 }
 
 /// What the node says of itself first.
-async fn introduction(incoming: &mut Incoming) -> Option<NodeInfo> {
+async fn introduction(incoming: &mut Incoming) -> Option<(NodeInfo, Holding)> {
+    let mut holding = Holding::default();
     while let Some(inbound) = incoming.next().await {
-        if let Inbound::Notice(notice) = inbound
-            && notice.kind() == Capacity::KIND
-        {
-            return notice
-                .decode::<Capacity>()
-                .ok()
-                .map(|capacity| capacity.node);
+        let Inbound::Notice(notice) = inbound else {
+            continue;
+        };
+        match notice.kind() {
+            Holding::KIND => holding = notice.decode().ok()?,
+            Capacity::KIND => {
+                let capacity: Capacity = notice.decode().ok()?;
+                return Some((capacity.node, holding));
+            }
+            _ => {}
         }
     }
     None

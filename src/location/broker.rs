@@ -16,17 +16,19 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::images::Images;
 use super::layers::Held;
+use super::ledger::{Ledger, Record};
 use super::now;
 use crate::ids::{ContainerId, Digest, NodeId, ProcessId, SessionId, UserId};
 use crate::link::{CallError, Link};
 use crate::protocol::container::{ContainerSpec, Exit};
 use crate::protocol::image::Description;
 use crate::protocol::messages::{
-    Call, ContainerInfo, Create, Destroy, DropLayers, Fault, FaultCode, NodeInfo, SessionInfo,
-    Signal, Spawned,
+    Call, ContainerInfo, Create, Destroy, DropLayers, Fault, FaultCode, Holding, NodeInfo,
+    SessionInfo, Signal, Spawned,
 };
 
 /// How many events may wait for a front end that does not read them. A client that lets more pile up is gone or hostile.
@@ -34,6 +36,9 @@ const EVENT_BACKLOG: usize = 1024;
 
 /// How long a node may take to destroy a container whose session has ended.
 const DESTROY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a call waits for a node that is expected back.
+const RETURN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Number of the signal that nothing survives.
 const SIGKILL: u8 = 9;
@@ -46,59 +51,91 @@ pub(crate) enum Event {
     ContainerEnded(ContainerId, Exit),
     ProcessEnded(ContainerId, ProcessId, Exit),
     UnpackProgress(ContainerId, Digest, u64),
+    /// The container's node is back; whether the further processes have ended meanwhile.
+    ContainerBack(ContainerId, bool),
 }
 
 /// Knows sessions, nodes and containers. Clones are the same broker.
 #[derive(Clone)]
 pub(crate) struct Broker {
     images: Images,
+    pub(super) ledger: Ledger,
     tables: Arc<Mutex<Tables>>,
     node_count: watch::Sender<usize>,
 }
 
 #[derive(Default)]
-struct Tables {
-    sessions: HashMap<SessionId, Client>,
-    nodes: HashMap<NodeId, Node>,
-    containers: HashMap<ContainerId, Placement>,
+pub(super) struct Tables {
+    pub(super) sessions: HashMap<SessionId, Client>,
+    pub(super) nodes: HashMap<NodeId, Node>,
+    pub(super) containers: HashMap<ContainerId, Placement>,
 }
 
 /// A session as the broker sees it.
-struct Client {
-    user: UserId,
+pub(super) struct Client {
+    pub(super) user: UserId,
     agent: String,
     since: u64,
     events: mpsc::Sender<Event>,
 }
 
-struct Node {
-    link: Link,
+pub(super) struct Node {
+    pub(super) link: Link,
     info: NodeInfo,
 }
 
 /// Where a container runs, and for whom.
-struct Placement {
-    session: SessionId,
-    user: UserId,
-    node: NodeId,
+pub(super) struct Placement {
+    pub(super) session: SessionId,
+    pub(super) user: UserId,
+    pub(super) node: NodeId,
     image: Digest,
     since: u64,
     layers: BTreeSet<Digest>,
     /// Keeps the layers in the store, for nodes that have still to fetch them.
-    _held: Held,
+    _held: Option<Held>,
+    /// From before this location was started, its session not yet continued.
+    pub(super) orphan: bool,
+    /// What the client has not heard of while there was no session.
+    pub(super) unheard: Unheard,
+}
+
+/// What has become of an orphan.
+#[derive(Default)]
+pub(super) struct Unheard {
+    pub(super) exit: Option<Exit>,
+    pub(super) processes_ended: bool,
+}
+
+impl Placement {
+    /// One that was written down by a location that was killed.
+    pub(super) fn orphan(record: Record, layers: BTreeSet<Digest>, held: Option<Held>) -> Self {
+        Self {
+            session: record.session,
+            user: record.user,
+            node: record.node,
+            image: record.image,
+            since: record.since,
+            layers,
+            _held: held,
+            orphan: true,
+            unheard: Unheard::default(),
+        }
+    }
 }
 
 /// A client's stay at the location. What it owns lives until [`Session::end`].
 pub(crate) struct Session {
-    id: SessionId,
+    pub(super) id: SessionId,
     user: UserId,
     broker: Broker,
 }
 
 impl Broker {
-    pub(crate) fn new(images: Images) -> Self {
+    pub(crate) fn new(images: Images, ledger: Ledger) -> Self {
         Self {
             images,
+            ledger,
             tables: Arc::default(),
             node_count: watch::Sender::new(0),
         }
@@ -108,18 +145,18 @@ impl Broker {
         &self.images
     }
 
-    fn tables(&self) -> MutexGuard<'_, Tables> {
+    pub(super) fn tables(&self) -> MutexGuard<'_, Tables> {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Opens a session. Its events come out of the receiver, which closes if the front end does not keep up with them.
+    /// Opens a session, which is called as its client knows it. Its events come out of the receiver, which closes if the front end does not keep up with them.
     pub(crate) fn open_session(
         &self,
+        id: SessionId,
         user: UserId,
         agent: String,
     ) -> (Session, mpsc::Receiver<Event>) {
         let (events, receiver) = mpsc::channel(EVENT_BACKLOG);
-        let id = SessionId::random();
         let client = Client {
             user: user.clone(),
             agent,
@@ -162,10 +199,10 @@ impl Broker {
         sessions
     }
 
-    /// A node has come, and has said what it is. If it was here before, on a link that has not ended yet, what ran on it
-    /// then is gone.
-    pub(crate) fn node_arrived(&self, link: &Link, info: NodeInfo) {
-        let former = {
+    /// A node has come, and has said what it is and which containers it has from before. Others that are placed on it are
+    /// gone, and those that it should not have are to go.
+    pub(crate) fn node_arrived(&self, link: &Link, info: NodeInfo, holding: &Holding) {
+        let (former, lost) = {
             let mut tables = self.tables();
             let id = info.id.clone();
             let node = Node {
@@ -173,16 +210,31 @@ impl Broker {
                 info: info.clone(),
             };
             let former = tables.nodes.insert(id.clone(), node);
-            if former.is_some() {
-                tables.lose_containers(&id);
-            }
+            let lost = tables.reconcile(&id, holding);
             tables.broadcast(&Event::NodeChanged(info));
             self.node_count.send_replace(tables.nodes.len());
-            former
+            (former, lost)
         };
+        self.strike(lost.missing);
+        for container in lost.surplus {
+            let link = link.clone();
+            tokio::spawn(async move {
+                tracing::info!("container {container} belongs to no session any more");
+                // A node that cannot be told is not there any more.
+                let _ = call_node(&link, &Destroy { container }).await;
+            });
+        }
         if let Some(former) = former {
             // Nobody has to wait for a peer that is gone in all probability.
             tokio::spawn(async move { former.link.close().await });
+        }
+    }
+
+    /// Strikes containers out of the written list, in the background.
+    pub(super) fn strike(&self, containers: Vec<ContainerId>) {
+        if !containers.is_empty() {
+            let ledger = self.ledger.clone();
+            tokio::spawn(async move { ledger.strike(containers).await });
         }
     }
 
@@ -210,7 +262,8 @@ impl Broker {
             return;
         }
         tables.nodes.remove(id);
-        tables.lose_containers(id);
+        let lost = tables.reconcile(id, &Holding::default());
+        self.strike(lost.missing);
         tables.broadcast(&Event::NodeLeft(id.clone()));
         self.node_count.send_replace(tables.nodes.len());
     }
@@ -238,6 +291,48 @@ impl Broker {
             .collect();
         nodes.sort_by(|a, b| room(b).total_cmp(&room(a)).then_with(|| a.id.cmp(&b.id)));
         nodes
+    }
+
+    /// Destroys containers whose session has ended. Returns when that is done, or a node fails to do it in time.
+    pub(super) async fn destroy_all(&self, containers: Vec<ContainerId>) {
+        if containers.is_empty() {
+            return;
+        }
+        let mut destroying = JoinSet::new();
+        {
+            let tables = self.tables();
+            for container in &containers {
+                let placement = tables.containers.get(container);
+                // What ran on a node that is not here is gone, or will be when the node comes back with it.
+                if let Some(node) = placement.and_then(|found| tables.nodes.get(&found.node)) {
+                    let (link, container) = (node.link.clone(), container.clone());
+                    destroying.spawn(async move {
+                        let message = Destroy { container };
+                        let result = call_node(&link, &message).await;
+                        (message.container, result)
+                    });
+                }
+            }
+        }
+        let all = async {
+            while let Some(destroyed) = destroying.join_next().await {
+                if let Ok((container, Err(fault))) = destroyed {
+                    tracing::warn!("container {container} of a session that has ended: {fault}");
+                }
+            }
+        };
+        if timeout(DESTROY_TIMEOUT, all).await.is_err() {
+            tracing::warn!(
+                "a node takes longer than {DESTROY_TIMEOUT:?} to destroy the containers of a session"
+            );
+        }
+        {
+            let mut tables = self.tables();
+            for container in &containers {
+                tables.containers.remove(container);
+            }
+        }
+        self.ledger.strike(containers).await;
     }
 
     /// Tells all nodes to forget layers.
@@ -281,7 +376,14 @@ fn room(node: &NodeInfo) -> f64 {
 }
 
 impl Tables {
-    fn send(&mut self, session: &SessionId, event: Event) {
+    /// Containers by what is known of them.
+    pub(super) fn select(&self, wanted: impl Fn(&Placement) -> bool) -> Vec<ContainerId> {
+        let matching = self.containers.iter();
+        let matching = matching.filter(|(_, placement)| wanted(placement));
+        matching.map(|(id, _)| id.clone()).collect()
+    }
+
+    pub(super) fn send(&mut self, session: &SessionId, event: Event) {
         let Some(Client { events, .. }) = self.sessions.get(session) else {
             return;
         };
@@ -295,37 +397,24 @@ impl Tables {
         }
     }
 
-    /// Tells the owners of what ran on a node that it is gone.
-    fn lose_containers(&mut self, node: &NodeId) {
-        let lost: Vec<ContainerId> = self
-            .containers
-            .iter()
-            .filter(|(_, placement)| placement.node == *node)
-            .map(|(id, _)| id.clone())
-            .collect();
-        for container in lost {
-            let exit = Exit::Lost("its node has gone".to_owned());
-            let event = Event::ContainerEnded(container.clone(), exit);
-            self.notify_owner(node, &container, event);
-            self.containers.remove(&container);
-        }
-    }
-
     fn broadcast(&mut self, event: &Event) {
         for session in self.sessions.keys().cloned().collect::<Vec<_>>() {
             self.send(&session, event.clone());
         }
     }
 
-    fn notify_owner(&mut self, node: &NodeId, container: &ContainerId, event: Event) {
-        if let Some(placement) = self
-            .containers
-            .get(container)
-            .filter(|placement| placement.node == *node)
-        {
-            let session = placement.session.clone();
-            self.send(&session, event);
+    pub(super) fn notify_owner(&mut self, node: &NodeId, container: &ContainerId, event: Event) {
+        let Some(placement) = self.containers.get_mut(container) else {
+            return;
+        };
+        if placement.node != *node {
+            return;
         }
+        if placement.orphan {
+            return placement.unheard.note(event);
+        }
+        let session = placement.session.clone();
+        self.send(&session, event);
     }
 }
 
@@ -348,22 +437,41 @@ impl Session {
     ) -> Result<Spawned, Fault> {
         let (image, held) = self.broker.images.take(&self.user, image).await?;
         let (node, link) = self.place(&container, node, &image, held)?;
-        match call_node(
-            &link,
-            &Create {
+        let created = async {
+            self.write_down(&container, &node, image.id).await?;
+            let create = Create {
                 container: container.clone(),
                 image,
                 spec,
-            },
-        )
-        .await
-        {
+            };
+            call_node(&link, &create).await
+        };
+        match created.await {
             Ok(started) => Ok(Spawned { node, started }),
             Err(fault) => {
                 self.broker.tables().containers.remove(&container);
+                self.broker.ledger.strike(vec![container]).await;
                 Err(fault)
             }
         }
+    }
+
+    /// Writes a container down, before there is one.
+    async fn write_down(
+        &self,
+        container: &ContainerId,
+        node: &NodeId,
+        image: Digest,
+    ) -> Result<(), Fault> {
+        let record = Record {
+            container: container.clone(),
+            session: self.id.clone(),
+            user: self.user.clone(),
+            node: node.clone(),
+            image,
+            since: now(),
+        };
+        Ok(self.broker.ledger.enter(record).await?)
     }
 
     /// Chooses a node and records the placement, so that the container is found and freed from now on.
@@ -401,32 +509,45 @@ impl Session {
             image: image.id,
             since: now(),
             layers: image.layers.iter().map(|layer| layer.digest).collect(),
-            _held: held,
+            _held: Some(held),
+            orphan: false,
+            unheard: Unheard::default(),
         };
         tables.containers.insert(container.clone(), placement);
         Ok((node, link))
     }
 
-    /// The node that runs this session's container. Other sessions' containers look like ones that do not exist.
-    pub(crate) fn node_of(&self, container: &ContainerId) -> Result<Link, Fault> {
-        let tables = self.broker.tables();
-        tables
-            .containers
-            .get(container)
-            .filter(|placement| placement.session == self.id)
-            .and_then(|placement| tables.nodes.get(&placement.node))
-            .map(|node| node.link.clone())
-            .ok_or_else(|| {
-                Fault::new(
-                    FaultCode::NotFound,
-                    format!("there is no container {container}"),
-                )
-            })
+    /// The node that runs this session's container; waits for one that is expected back. Other sessions' containers look
+    /// like ones that do not exist.
+    pub(crate) async fn node_of(&self, container: &ContainerId) -> Result<Link, Fault> {
+        let mut arrivals = self.broker.node_count();
+        let deadline = Instant::now() + RETURN_TIMEOUT;
+        loop {
+            {
+                let tables = self.broker.tables();
+                let placement = tables.containers.get(container);
+                let placement = placement.filter(|placement| placement.session == self.id);
+                let placement = placement.ok_or_else(|| {
+                    Fault::new(
+                        FaultCode::NotFound,
+                        format!("there is no container {container}"),
+                    )
+                })?;
+                if let Some(node) = tables.nodes.get(&placement.node) {
+                    return Ok(node.link.clone());
+                }
+            }
+            // The sender is part of the broker, which this session has.
+            if timeout_at(deadline, arrivals.changed()).await.is_err() {
+                let text = "the container's node is not connected";
+                return Err(Fault::new(FaultCode::NoNode, text));
+            }
+        }
     }
 
     /// Destroys a container of this session.
     pub(crate) async fn destroy(&self, container: ContainerId) -> Result<(), Fault> {
-        let node = self.node_of(&container)?;
+        let node = self.node_of(&container).await?;
         call_node(
             &node,
             &Destroy {
@@ -435,6 +556,7 @@ impl Session {
         )
         .await?;
         self.broker.tables().containers.remove(&container);
+        self.broker.ledger.strike(vec![container]).await;
         Ok(())
     }
 
@@ -499,48 +621,12 @@ impl Session {
 
     /// Ends the session and destroys all it owns. Returns when that is done, or a node fails to do it in time.
     pub(crate) async fn end(&self) {
-        let mut destroying = JoinSet::new();
-        {
+        let owned = {
             let mut tables = self.broker.tables();
             tables.sessions.remove(&self.id);
-            let owned: Vec<(ContainerId, NodeId)> = tables
-                .containers
-                .iter()
-                .filter(|(_, placement)| placement.session == self.id)
-                .map(|(id, placement)| (id.clone(), placement.node.clone()))
-                .collect();
-            for (container, node) in owned {
-                if let Some(node) = tables.nodes.get(&node) {
-                    let (link, message) = (
-                        node.link.clone(),
-                        Destroy {
-                            container: container.clone(),
-                        },
-                    );
-                    destroying.spawn(async move {
-                        (message.container.clone(), call_node(&link, &message).await)
-                    });
-                } else {
-                    tables.containers.remove(&container);
-                }
-            }
-        }
-        let all = async {
-            while let Some(destroyed) = destroying.join_next().await {
-                let Ok((container, result)) = destroyed else {
-                    continue;
-                };
-                if let Err(fault) = result {
-                    tracing::warn!("container {container} of a session that has ended: {fault}");
-                }
-                self.broker.tables().containers.remove(&container);
-            }
+            tables.select(|placement| placement.session == self.id)
         };
-        if tokio::time::timeout(DESTROY_TIMEOUT, all).await.is_err() {
-            tracing::warn!(
-                "a node takes longer than {DESTROY_TIMEOUT:?} to destroy the containers of a session"
-            );
-        }
+        self.broker.destroy_all(owned).await;
     }
 }
 

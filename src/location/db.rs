@@ -64,6 +64,17 @@ const MIGRATIONS: &[&str] = &[
         expires INTEGER NOT NULL
     ) STRICT;
 ",
+    "
+    CREATE TABLE containers (
+        id TEXT PRIMARY KEY,
+        session TEXT NOT NULL,
+        user TEXT NOT NULL,
+        node TEXT NOT NULL,
+        image TEXT NOT NULL,
+        since INTEGER NOT NULL
+    ) STRICT;
+    CREATE INDEX containers_by_session ON containers (session);
+",
 ];
 
 /// Failure of the database.

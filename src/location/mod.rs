@@ -18,6 +18,8 @@ mod db;
 mod home;
 mod images;
 pub mod layers;
+mod ledger;
+mod recovery;
 mod session;
 mod upload;
 
@@ -45,6 +47,7 @@ use connected::Connected;
 use db::Db;
 use images::Images;
 use layers::Store;
+use ledger::Ledger;
 
 /// What a location needs to know at its start.
 pub struct Options {
@@ -59,6 +62,8 @@ pub struct Options {
     pub shared: bool,
     /// What it gives at most.
     pub bounds: Bounds,
+    /// Whether containers outlive this process when it is killed, for the next one to find.
+    pub lasting: bool,
 }
 
 /// What a location gives at most, whoever asks.
@@ -83,6 +88,7 @@ pub struct Server {
     residents: HashMap<PublicKey, Principal>,
     accounts: Accounts,
     broker: Broker,
+    linger: Duration,
 }
 
 /// Why a location cannot start.
@@ -121,6 +127,7 @@ impl Server {
             residents,
             shared,
             bounds,
+            lasting,
         } = options;
         let directory = state.join("location");
         let state_error = |source| OpenError::State {
@@ -134,13 +141,21 @@ impl Server {
                 path: directory.clone(),
                 source,
             })?;
-        let mut accept = AcceptOptions::default();
-        accept.max_linger = bounds.max_linger;
+        let accept = AcceptOptions {
+            max_linger: bounds.max_linger,
+            ..AcceptOptions::default()
+        };
+        let ledger = if lasting {
+            Ledger::new(db.clone())
+        } else {
+            Ledger::none()
+        };
         Ok(Self {
             acceptor: Acceptor::new(identity, accept),
+            linger: bounds.max_linger,
             residents,
             accounts: Accounts::new(db.clone()),
-            broker: Broker::new(Images::new(db, layers, shared)),
+            broker: Broker::new(Images::new(db, layers, shared), ledger),
         })
     }
 
@@ -165,6 +180,7 @@ impl Server {
             residents: self.residents,
             accounts: self.accounts,
             broker: self.broker,
+            linger: self.linger,
             strangers: Connected::default(),
             connected: Connected::default(),
             sessions: TaskTracker::new(),
@@ -172,6 +188,17 @@ impl Server {
             nodes_shutdown: CancellationToken::new(),
         });
         let mut connections = JoinSet::new();
+        match host.broker.recover().await {
+            Ok(0) => {}
+            Ok(count) => {
+                tracing::info!("{count} containers of sessions from before may be continued");
+                let (host, ending) = (Arc::clone(&host), shutdown.clone());
+                host.sessions.clone().spawn(async move {
+                    host.broker.free_orphans(host.linger, &ending).await;
+                });
+            }
+            Err(error) => tracing::warn!("containers from before cannot be found: {error}"),
+        }
         let result = loop {
             tokio::select! {
                 () = shutdown.cancelled() => break Ok(()),
@@ -205,6 +232,8 @@ struct Host {
     residents: HashMap<PublicKey, Principal>,
     accounts: Accounts,
     broker: Broker,
+    /// How long what was left by a location that was killed is kept for its clients.
+    linger: Duration,
     /// Connections that have not said yet whose they are.
     strangers: Connected,
     /// All others.

@@ -14,9 +14,10 @@ use super::upload;
 use crate::ids::{ContainerId, UserId};
 use crate::link::{Closed, Inbound, Incoming, Link, OpenedStream, PendingCall, answer, splice};
 use crate::protocol::messages::{
-    Call, ContainerEnded, ContainerInfo, DescribeImage, Destroy, EnsureImage, Exec, ListContainers,
-    ListImages, ListNodes, MissingLayers, NodeChanged, NodeLeft, ProcessEnded, RemoveImage, Resize,
-    Signal, Spawn, Stop, StreamHeader, UnpackProgress, WaitTcp, Wake,
+    Call, ContainerBack, ContainerEnded, ContainerInfo, Continue, DescribeImage, Destroy,
+    EnsureImage, Exec, ListContainers, ListImages, ListNodes, MissingLayers, NodeChanged, NodeLeft,
+    ProcessEnded, RemoveImage, Resize, Signal, Spawn, Stop, StreamHeader, UnpackProgress, WaitTcp,
+    Wake,
 };
 
 /// Most calls and streams that one session may have open at once.
@@ -31,7 +32,7 @@ pub(crate) async fn serve(
     agent: String,
     ending: CancellationToken,
 ) {
-    let (session, events) = broker.open_session(user, agent);
+    let (session, events) = broker.open_session(link.session().clone(), user, agent);
     let session = Arc::new(session);
     let mut tasks = JoinSet::new();
     tasks.spawn(forward_events(link, events));
@@ -85,6 +86,13 @@ async fn notify(link: &Link, event: Event) -> Result<(), Closed> {
                 container,
                 process,
                 exit,
+            })
+            .await
+        }
+        Event::ContainerBack(container, processes_ended) => {
+            link.notify(&ContainerBack {
+                container,
+                processes_ended,
             })
             .await
         }
@@ -150,6 +158,12 @@ async fn handle(call: PendingCall, session: &Session) {
             .await;
         }
         Stop::KIND => answer(call, async |stop: Stop| session.stop(&stop.container).await).await,
+        Continue::KIND => {
+            answer(call, async |message: Continue| {
+                session.take_over(message.session).await
+            })
+            .await;
+        }
         Wake::KIND => pass_on::<Wake>(call, session).await,
         Exec::KIND => pass_on::<Exec>(call, session).await,
         Signal::KIND => pass_on::<Signal>(call, session).await,
@@ -175,7 +189,7 @@ async fn list_containers(session: &Session) -> Vec<ContainerInfo> {
 /// Passes a call that concerns a container to its node.
 async fn pass_on<C: Call + OfContainer>(call: PendingCall, session: &Session) {
     answer(call, async |message: C| {
-        let node = session.node_of(message.container())?;
+        let node = session.node_of(message.container()).await?;
         call_node(&node, &message).await
     })
     .await;
@@ -206,7 +220,7 @@ async fn carry(opened: OpenedStream, session: &Session) {
     };
     match &header {
         StreamHeader::Tunnel { container, .. } | StreamHeader::Stdio { container, .. } => {
-            let Ok(node) = session.node_of(container) else {
+            let Ok(node) = session.node_of(container).await else {
                 return;
             };
             let Ok(onward) = node.open(&header).await else {

@@ -1,25 +1,29 @@
 //! The agent itself: answers its location's calls, carries the streams of containers, reports what happens.
+//!
+//! Containers outlive a link. When one has ended, the agent says on the next what it still has, and the location says
+//! which of it is to go.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncWriteExt, copy};
+use futures_util::FutureExt;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::container::{Filler, Running, Slot, Stream};
-use super::engine::{Engine, Spec};
+use super::container::{Filler, Running, Slot};
+use super::engine::{Adopted, Engine, EngineError, Spec};
 use super::stats::{StartTimes, measure};
-use super::{fault, fetch, program};
+use super::{fault, fetch, program, stdio};
 use crate::ids::ContainerId;
-use crate::link::{ByteStream, Inbound, Incoming, Link, OpenedStream, PendingCall, answer, splice};
+use crate::link::{Closed, Inbound, Incoming, Link, OpenedStream, PendingCall, answer, splice};
 use crate::protocol::container::Started;
 use crate::protocol::messages::{
-    Call, Capacity, ContainerEnded, Create, Destroy, DropLayers, Exec, Fault, FaultCode,
-    ProcessEnded, Resize, Signal, StreamHeader, WaitTcp, Wake,
+    Call, Capacity, ContainerEnded, Create, Destroy, DropLayers, Exec, Fault, FaultCode, Holding,
+    Notice, ProcessEnded, Resize, Signal, StreamHeader, WaitTcp, Wake,
 };
 
 /// How often the node says what it has to offer when nothing changes.
@@ -35,6 +39,8 @@ const OUTPUT_KEPT: Duration = Duration::from_mins(1);
 /// A node's agent.
 pub struct Agent {
     shared: Arc<Shared>,
+    /// Its containers were made by an earlier process, and nothing was told of that yet.
+    adopted: AtomicBool,
 }
 
 struct Shared {
@@ -42,7 +48,8 @@ struct Shared {
     engine: Arc<dyn Engine>,
     containers: Mutex<HashMap<ContainerId, Slot>>,
     starts: StartTimes,
-    link: Link,
+    /// The last link there was.
+    link: Mutex<Option<Link>>,
     /// Wait for processes to end.
     watchers: TaskTracker,
     /// Cancelled when the agent is done.
@@ -50,26 +57,55 @@ struct Shared {
 }
 
 impl Agent {
-    /// An agent that runs containers with `engine` for the location at the other end of `link`. Free disk space is
-    /// measured where `state` is.
+    /// An agent that runs containers with `engine`. Free disk space is measured where `state` is.
     #[must_use]
-    pub fn new(engine: Arc<dyn Engine>, state: PathBuf, link: Link) -> Self {
+    pub fn new(engine: Arc<dyn Engine>, state: PathBuf) -> Self {
         Self {
             shared: Arc::new(Shared {
                 state,
                 engine,
-                link,
+                link: Mutex::default(),
                 containers: Mutex::default(),
                 starts: StartTimes::default(),
                 watchers: TaskTracker::new(),
                 ended: CancellationToken::new(),
             }),
+            adopted: AtomicBool::new(false),
         }
     }
 
-    /// Serves the location until it has gone or `shutdown` is cancelled, then ends all containers.
-    pub async fn serve(self, mut incoming: Incoming, shutdown: CancellationToken) {
-        let shared = self.shared;
+    /// Takes back the containers that an earlier process has left running, and says how many those are.
+    ///
+    /// # Errors
+    ///
+    /// When the engine cannot.
+    pub async fn adopt(&self) -> Result<usize, EngineError> {
+        let adopted = self.shared.engine.adopt().await?;
+        let count = adopted.len();
+        for Adopted {
+            id,
+            program,
+            container,
+        } in adopted
+        {
+            let (slot, filler) = Slot::new();
+            let running = filler.fill(container, program);
+            self.shared.table().insert(id.clone(), slot);
+            let reporting = report_end(Arc::clone(&self.shared), id, running);
+            self.shared.watchers.spawn(reporting);
+        }
+        self.adopted.store(count > 0, Ordering::Relaxed);
+        Ok(count)
+    }
+
+    /// Serves the location at the other end of `link` until it has gone or `shutdown` is cancelled. Containers run on.
+    pub async fn serve(&self, link: Link, mut incoming: Incoming, shutdown: &CancellationToken) {
+        let shared = &self.shared;
+        *shared.link() = Some(link.clone());
+        let adopted = self.adopted.swap(false, Ordering::Relaxed);
+        if shared.introduce(&link, adopted).await.is_err() {
+            return;
+        }
         let mut tasks = JoinSet::new();
         let mut capacity = tokio::time::interval(CAPACITY_INTERVAL);
         capacity.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -78,19 +114,19 @@ impl Agent {
                 () = shutdown.cancelled() => break,
                 inbound = incoming.next() => inbound,
                 _ = capacity.tick() => {
-                    if shared.report_capacity().await.is_err() {
+                    if shared.report_capacity(&link).await.is_err() {
                         break;
                     }
                     continue;
                 }
                 Some(_) = tasks.join_next() => continue,
             };
-            let shared = Arc::clone(&shared);
+            let shared = Arc::clone(shared);
             match inbound {
                 None => break,
                 // Entered at once and in order: a `Destroy` that follows must find it.
                 Some(Inbound::Call(call)) if call.kind() == Create::KIND => {
-                    if let Some(creating) = shared.enter(call) {
+                    if let Some(creating) = shared.enter(call, link.clone()) {
                         tasks.spawn(creating);
                     }
                 }
@@ -104,6 +140,27 @@ impl Agent {
             }
         }
         tasks.shutdown().await;
+    }
+
+    /// Destroys all containers, because the location has gone for good. The agent can serve another one.
+    pub async fn free_all(&self) {
+        let slots: Vec<_> = self.shared.table().drain().collect();
+        let mut destroying = JoinSet::new();
+        for (id, slot) in slots {
+            destroying.spawn(async move {
+                if let Some(running) = slot.settled().await
+                    && let Err(error) = running.container.destroy().await
+                {
+                    tracing::warn!("container {id}, whose location has gone: {error}");
+                }
+            });
+        }
+        destroying.join_all().await;
+    }
+
+    /// Ends all containers, and the engine.
+    pub async fn shutdown(self) {
+        let shared = self.shared;
         shared.table().clear();
         shared.engine.shutdown().await;
         shared.ended.cancel();
@@ -125,10 +182,47 @@ impl Shared {
             .ready()
     }
 
-    async fn report_capacity(&self) -> Result<(), crate::link::Closed> {
+    fn link(&self) -> MutexGuard<'_, Option<Link>> {
+        self.link.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells the location, if there is one at the moment. What it misses it learns on the next link, if it is of use then.
+    async fn tell<N: Notice>(&self, notice: N) {
+        let link = self.link().clone();
+        if let Some(link) = link {
+            let _ = link.notify(&notice).await;
+        }
+    }
+
+    /// Says what there is from before, and what has become of it.
+    async fn introduce(&self, link: &Link, adopted: bool) -> Result<(), Closed> {
+        let containers: Vec<_> = {
+            let table = self.table();
+            let ready = table
+                .iter()
+                .filter_map(|(id, slot)| Some((id.clone(), slot.ready().ok()?)));
+            ready.collect()
+        };
+        let names = containers.iter().map(|(id, _)| id.clone()).collect();
+        let holding = Holding {
+            containers: names,
+            adopted,
+        };
+        link.notify(&holding).await?;
+        self.report_capacity(link).await?;
+        for (container, running) in containers {
+            // What ends from here on is reported on this link in any case.
+            if let Some(exit) = running.container.first_process().wait().now_or_never() {
+                link.notify(&ContainerEnded { container, exit }).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn report_capacity(&self, link: &Link) -> Result<(), Closed> {
         let containers = u32::try_from(self.table().len()).unwrap_or(u32::MAX);
         let node = measure(&self.state, containers, &self.starts);
-        self.link.notify(&Capacity { node }).await
+        link.notify(&Capacity { node }).await
     }
 
     async fn handle(self: Arc<Self>, call: PendingCall) {
@@ -188,6 +282,7 @@ impl Shared {
     fn enter(
         self: Arc<Self>,
         call: PendingCall,
+        link: Link,
     ) -> Option<impl Future<Output = ()> + Send + 'static> {
         let (create, reply) = call.decode::<Create>().ok()?;
         let (slot, filler) = Slot::new();
@@ -203,10 +298,15 @@ impl Shared {
             }
             table.insert(id, slot);
         }
-        Some(async move { reply.send(self.create(create, filler).await) })
+        Some(async move { reply.send(self.create(create, filler, &link).await) })
     }
 
-    async fn create(self: &Arc<Self>, create: Create, filler: Filler) -> Result<Started, Fault> {
+    async fn create(
+        self: &Arc<Self>,
+        create: Create,
+        filler: Filler,
+        link: &Link,
+    ) -> Result<Started, Fault> {
         let Create {
             container: id,
             image,
@@ -221,7 +321,7 @@ impl Shared {
         let program = program::first(&image.config, &spec)?;
 
         let began = Instant::now();
-        fetch::layers(&self.link, &*self.engine, &id, &image.layers).await?;
+        fetch::layers(link, &*self.engine, &id, &image.layers).await?;
         let unpack = began.elapsed();
 
         let began = Instant::now();
@@ -297,7 +397,7 @@ impl Shared {
                 process: process.clone(),
                 exit,
             };
-            let _ = shared.link.notify(&ended).await;
+            shared.tell(ended).await;
             drop(further);
             let _ = tokio::time::timeout(OUTPUT_KEPT, shared.ended.cancelled()).await;
             running.forget_process(&process);
@@ -355,7 +455,7 @@ impl Shared {
                 // The stream must not keep a container that is destroyed.
                 drop(running);
                 if let Some(taken) = taken {
-                    carry_stdio(stream, taken).await;
+                    stdio::carry(stream, taken).await;
                 } else {
                     tracing::debug!(
                         "{which:?} of a process in {container} is not there or was taken before"
@@ -367,29 +467,12 @@ impl Shared {
     }
 }
 
-/// Carries a standard stream one way until it ends.
-async fn carry_stdio(mut stream: ByteStream, taken: Stream) {
-    match taken {
-        Stream::In(mut stdin) => {
-            // An error is the process having closed its end; what is still typed has nowhere to go.
-            let _ = copy(&mut stream, &mut stdin).await;
-            let _ = stdin.shutdown().await;
-        }
-        Stream::Out(mut output) => {
-            // An error is a terminal whose last process has ended, on Linux.
-            let _ = copy(&mut output, &mut stream).await;
-        }
-    }
-    let _ = stream.shutdown().await;
-}
-
 /// Waits for the container's end and reports it.
 async fn report_end(shared: Arc<Shared>, id: ContainerId, running: Arc<Running>) {
     let exit = running.container.first_process().wait().await;
     drop(running);
-    let _ = shared
-        .link
-        .notify(&ContainerEnded {
+    shared
+        .tell(ContainerEnded {
             container: id,
             exit,
         })

@@ -9,6 +9,7 @@ pub mod engine;
 mod fetch;
 mod program;
 mod stats;
+mod stdio;
 
 pub use agent::Agent;
 pub(crate) use stats::hostname;

@@ -242,6 +242,13 @@ calls! {
         container: String,
     }
 
+    /// Client to location: go on with a session of mine whose link is gone for good, because the location was started anew.
+    /// All that it owned belongs to the session of this link from now on.
+    17 Continue -> Vec<ContainerId> {
+        /// The session: what the former link was called.
+        session: SessionId,
+    }
+
     /// Administrator to location: a new invitation.
     201 Invite -> Invited {
         /// For a node, rather than a user.
@@ -314,6 +321,26 @@ notices! {
     106 Capacity {
         /// The node.
         node: NodeInfo,
+    }
+
+    /// Node to location, first on each link and before [`Capacity`]: the containers that run on it from before. A node that
+    /// says nothing has none.
+    #[derive(Default)]
+    107 Holding {
+        /// The containers.
+        containers: Vec<ContainerId>,
+        /// The node's agent was started anew: it does not know further processes of theirs, which have ended.
+        #[serde(default)]
+        adopted: bool,
+    }
+
+    /// To the container's owner: the container's node, which was away, is back, and so its streams can be opened again.
+    108 ContainerBack {
+        /// The container.
+        container: ContainerId,
+        /// Its further processes have ended with their node's agent.
+        #[serde(default)]
+        processes_ended: bool,
     }
 }
 

@@ -8,8 +8,8 @@ use tokio::sync::watch;
 
 use super::error::Error;
 use super::http;
-use super::location::Shared;
 use super::process::Process;
+use super::session::Shared;
 use super::tunnel::{Listener, Tunnel};
 use crate::ids::{ContainerId, NodeId, ProcessId};
 use crate::image::Description;
@@ -92,7 +92,6 @@ impl Container {
     pub async fn start(&self) -> Result<(), Error> {
         Ok(self
             .shared
-            .link
             .call(&Wake {
                 container: self.id.clone(),
             })
@@ -114,7 +113,7 @@ impl Container {
             process: id.clone(),
             spec,
         };
-        self.shared.link.call(&exec).await?;
+        self.shared.call(&exec).await?;
         Process::attach(
             Arc::clone(&self.shared),
             self.id.clone(),
@@ -146,8 +145,7 @@ impl Container {
     pub async fn wait_tcp(&self, port: u16, timeout: Duration) -> Result<(), Error> {
         let answer = self
             .shared
-            .link
-            .call(&WaitTcp {
+            .repeat(&WaitTcp {
                 container: self.id.clone(),
                 port,
                 timeout,
@@ -180,7 +178,7 @@ impl Container {
     /// Connects whoever connects to `listener` to a port of it, until the returned tunnel is dropped.
     #[must_use]
     pub fn attach(&self, listener: Listener, port: u16) -> Tunnel {
-        Tunnel::new(self.shared.link.clone(), self.id.clone(), listener, port)
+        Tunnel::new(Arc::clone(&self.shared), self.id.clone(), listener, port)
     }
 
     /// Puts a port of it on a free local one and waits until `GET path` is answered with status 200, for a minute at most.
@@ -237,12 +235,11 @@ impl Container {
     /// When the session has ended, which ends the container too.
     pub async fn destroy(&self) -> Result<(), Error> {
         self.shared
-            .link
             .call(&Destroy {
                 container: self.id.clone(),
             })
             .await?;
-        self.shared.forget_exits(&self.id);
+        self.shared.forget(&self.id);
         Ok(())
     }
 }

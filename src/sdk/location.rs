@@ -1,8 +1,7 @@
 //! A connection to a location.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -11,20 +10,17 @@ use tokio_util::task::AbortOnDropHandle;
 use super::dialler::{Dialler, Host};
 use super::error::Error;
 use super::node::Node;
-use super::upload::Upload;
-use crate::ids::{ContainerId, Digest, NodeId, ProcessId};
+use super::session::{Keeper, Shared};
+use super::upload::upload;
+use crate::ids::{ContainerId, Digest};
 use crate::image::reference::Reference;
 use crate::image::{self, Description, Image, KnownImages};
-use crate::link::{
-    CloseReason, ConnectOptions, Inbound, Incoming, Link, PendingNotice, Status, connect,
-};
-use crate::progress::{Progress, Step};
-use crate::protocol::container::Exit;
+use crate::link::{CloseReason, ConnectOptions, Status, connect};
+use crate::progress::Progress;
 use crate::protocol::handshake::Role;
 use crate::protocol::messages::{
-    CachedImage, ContainerEnded, ContainerInfo, DescribeImage, EnsureImage, ListContainers,
-    ListImages, ListNodes, NodeChanged, NodeInfo, NodeLeft, Notice, ProcessEnded, RemoveImage,
-    Removed, Stop, UnpackProgress,
+    CachedImage, ContainerInfo, DescribeImage, ListContainers, ListImages, ListNodes, RemoveImage,
+    Removed, Stop,
 };
 
 /// A session at a location. Clones are the same session.
@@ -34,22 +30,9 @@ use crate::protocol::messages::{
 #[derive(Clone)]
 pub struct Location {
     shared: Arc<Shared>,
-    _reader: Arc<AbortOnDropHandle<()>>,
+    _keeping: Arc<AbortOnDropHandle<()>>,
     cache: Option<PathBuf>,
     host: Arc<Mutex<Option<Box<dyn Host>>>>,
-}
-
-/// What containers and nodes need of their location.
-pub(super) struct Shared {
-    pub(super) link: Link,
-    tables: Mutex<Tables>,
-}
-
-#[derive(Default)]
-struct Tables {
-    nodes: HashMap<NodeId, NodeInfo>,
-    exits: HashMap<(ContainerId, Option<ProcessId>), watch::Sender<Option<Exit>>>,
-    unpacking: HashMap<ContainerId, Weak<dyn Progress>>,
 }
 
 impl Location {
@@ -76,28 +59,26 @@ impl Location {
             token: None,
             linger,
         };
-        let connected = connect(dial, options).await;
+        let connected = connect(Arc::clone(&dial), options.clone()).await;
         let (link, incoming) = connected.map_err(|source| Error::Connect {
             location: name,
             source,
         })?;
-        let shared = Arc::new(Shared {
-            link,
-            tables: Mutex::default(),
-        });
-        let reader = tokio::spawn(read(Arc::clone(&shared), incoming));
+        let shared = Shared::new(link.clone());
+        let keeper = Keeper {
+            shared: Arc::clone(&shared),
+            dial,
+            options,
+        };
+        let keeping = tokio::spawn(keeper.run(link, incoming));
         let location = Self {
             shared,
-            _reader: Arc::new(AbortOnDropHandle::new(reader)),
+            _keeping: Arc::new(AbortOnDropHandle::new(keeping)),
             cache,
             host: Arc::new(Mutex::new(host)),
         };
-        let nodes = location.shared.link.call(&ListNodes {}).await?;
-        location
-            .shared
-            .tables()
-            .nodes
-            .extend(nodes.into_iter().map(|node| (node.id.clone(), node)));
+        let nodes = location.shared.repeat(&ListNodes {}).await?;
+        location.shared.set_nodes(nodes);
         Ok(location)
     }
 
@@ -107,7 +88,7 @@ impl Location {
     ///
     /// When the session has ended.
     pub async fn ranked_nodes(&self) -> Result<Vec<Node>, Error> {
-        let nodes = self.shared.link.call(&ListNodes {}).await?;
+        let nodes = self.shared.repeat(&ListNodes {}).await?;
         Ok(nodes
             .into_iter()
             .map(|info| Node::new(Arc::clone(&self.shared), info))
@@ -117,8 +98,8 @@ impl Location {
     /// All nodes that are there now, in no particular order, without asking the location.
     #[must_use]
     pub fn nodes(&self) -> Vec<Node> {
-        let nodes: Vec<NodeInfo> = self.shared.tables().nodes.values().cloned().collect();
-        nodes
+        self.shared
+            .nodes()
             .into_iter()
             .map(|info| Node::new(Arc::clone(&self.shared), info))
             .collect()
@@ -170,7 +151,7 @@ impl Location {
         reference: &str,
         options: &image::Options,
     ) -> Result<Image, Error> {
-        Ok(image::resolve(reference, &Known(&self.shared.link), options).await?)
+        Ok(image::resolve(reference, &Known(&self.shared), options).await?)
     }
 
     /// Uploads the layers of an image that the location lacks, so that it can be spawned. Does nothing for an image that
@@ -202,16 +183,8 @@ impl Location {
         keep: bool,
         progress: &dyn Progress,
     ) -> Result<(), Error> {
-        let link = &self.shared.link;
-        let ensure = EnsureImage {
-            description: image.description.clone(),
-            names: image.names.clone(),
-            keep,
-        };
-        let missing = link.call(&ensure).await?.missing;
-        let upload = Upload::new(link, progress);
-        upload.run(image, &missing).await?;
-        progress.report(upload.summary(&image.description, &missing));
+        let sent = upload(&self.shared, image, keep, progress).await?;
+        progress.report(sent);
         Ok(())
     }
 
@@ -221,7 +194,7 @@ impl Location {
     ///
     /// When the session has ended.
     pub async fn cached_images(&self) -> Result<Vec<CachedImage>, Error> {
-        Ok(self.shared.link.call(&ListImages {}).await?)
+        Ok(self.shared.repeat(&ListImages {}).await?)
     }
 
     /// Has the location forget an image and free the layers that no other image needs.
@@ -232,7 +205,6 @@ impl Location {
     pub async fn remove_image(&self, name: &str) -> Result<Removed, Error> {
         let exact = self
             .shared
-            .link
             .call(&RemoveImage {
                 name: name.to_owned(),
             })
@@ -242,12 +214,7 @@ impl Location {
                 if fault.code == crate::protocol::messages::FaultCode::NotFound
                     && canonical != name =>
             {
-                match self
-                    .shared
-                    .link
-                    .call(&RemoveImage { name: canonical })
-                    .await
-                {
+                match self.shared.call(&RemoveImage { name: canonical }).await {
                     Ok(removed) => Ok(removed),
                     Err(_) => Err(Error::Refused(fault)),
                 }
@@ -262,7 +229,7 @@ impl Location {
     ///
     /// When the session has ended.
     pub async fn containers(&self) -> Result<Vec<ContainerInfo>, Error> {
-        Ok(self.shared.link.call(&ListContainers {}).await?)
+        Ok(self.shared.repeat(&ListContainers {}).await?)
     }
 
     /// Ends the user's container whose id begins with `prefix`, of whichever session, and returns its id. Who runs it
@@ -273,29 +240,29 @@ impl Location {
     /// When the user has no such container, or more than one.
     pub async fn stop(&self, prefix: &str) -> Result<ContainerId, Error> {
         let container = prefix.to_owned();
-        Ok(self.shared.link.call(&Stop { container }).await?)
+        Ok(self.shared.call(&Stop { container }).await?)
     }
 
     /// How the connection is, now and from now on.
     #[must_use]
     pub fn status(&self) -> watch::Receiver<Status> {
-        self.shared.link.status()
+        self.shared.status()
     }
 
     /// How long the location keeps the session while the connection to it is lost.
     #[must_use]
     pub fn linger(&self) -> Duration {
-        self.shared.link.linger()
+        self.shared.linger
     }
 
     /// Waits until the session has ended, for whatever reason.
     pub async fn ended(&self) -> CloseReason {
-        self.shared.link.closed().await
+        self.shared.ended().await
     }
 
     /// Ends the session and all that was started in it. Returns when nothing of it is left, where this process can know.
     pub async fn disconnect(&self) {
-        self.shared.link.close().await;
+        self.shared.close().await;
         let host = self
             .host
             .lock()
@@ -324,7 +291,7 @@ fn canonical_name(name: &str) -> Option<String> {
 }
 
 /// Images that the location knows.
-struct Known<'a>(&'a Link);
+struct Known<'a>(&'a Shared);
 
 impl KnownImages for Known<'_> {
     fn describe<'a>(
@@ -333,122 +300,12 @@ impl KnownImages for Known<'_> {
     ) -> futures_util::future::BoxFuture<'a, Option<Description>> {
         Box::pin(async {
             self.0
-                .call(&DescribeImage {
+                .repeat(&DescribeImage {
                     name: name.to_owned(),
                 })
                 .await
                 .ok()
                 .flatten()
         })
-    }
-}
-
-impl Shared {
-    fn tables(&self) -> MutexGuard<'_, Tables> {
-        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Where the end of a process will be told; the first process of a container if not named.
-    pub(super) fn expect_exit(
-        &self,
-        container: &ContainerId,
-        process: Option<&ProcessId>,
-    ) -> watch::Receiver<Option<Exit>> {
-        let key = (container.clone(), process.cloned());
-        self.tables()
-            .exits
-            .entry(key)
-            .or_insert_with(|| watch::Sender::new(None))
-            .subscribe()
-    }
-
-    /// Nobody will ask for these ends any more.
-    pub(super) fn forget_exits(&self, container: &ContainerId) {
-        self.tables().exits.retain(|(id, _), _| id != container);
-    }
-
-    /// Reports on the unpacking of a container's layers go there.
-    pub(super) fn expect_unpacking(&self, container: &ContainerId, progress: &Arc<dyn Progress>) {
-        self.tables()
-            .unpacking
-            .insert(container.clone(), Arc::downgrade(progress));
-    }
-
-    fn exited(&self, container: ContainerId, process: Option<ProcessId>, exit: Exit) {
-        if let Some(sender) = self.tables().exits.get(&(container, process)) {
-            sender.send_if_modified(|known| {
-                let news = known.is_none();
-                if news {
-                    *known = Some(exit);
-                }
-                news
-            });
-        }
-    }
-
-    fn heard(&self, notice: &PendingNotice) -> Result<(), crate::link::Malformed> {
-        match notice.kind() {
-            NodeChanged::KIND => {
-                let NodeChanged { node } = notice.decode()?;
-                self.tables().nodes.insert(node.id.clone(), node);
-            }
-            NodeLeft::KIND => {
-                let NodeLeft { node } = notice.decode()?;
-                self.tables().nodes.remove(&node);
-            }
-            ContainerEnded::KIND => {
-                let ContainerEnded { container, exit } = notice.decode()?;
-                self.exited(container, None, exit);
-            }
-            ProcessEnded::KIND => {
-                let ProcessEnded {
-                    container,
-                    process,
-                    exit,
-                } = notice.decode()?;
-                self.exited(container, Some(process), exit);
-            }
-            UnpackProgress::KIND => {
-                let UnpackProgress {
-                    container,
-                    layer,
-                    done,
-                } = notice.decode()?;
-                let progress = self
-                    .tables()
-                    .unpacking
-                    .get(&container)
-                    .and_then(Weak::upgrade);
-                if let Some(progress) = progress {
-                    progress.report(Step::LayerUnpacked { layer, done });
-                }
-            }
-            other => tracing::debug!("the location sent an unknown notice {other}"),
-        }
-        Ok(())
-    }
-}
-
-/// Reads what the location tells, until the link ends; then everything that ran in the session has ended.
-async fn read(shared: Arc<Shared>, mut incoming: Incoming) {
-    while let Some(inbound) = incoming.next().await {
-        match inbound {
-            Inbound::Notice(notice) => {
-                if let Err(malformed) = shared.heard(&notice) {
-                    tracing::warn!("the location sent what cannot be read: {malformed}");
-                }
-            }
-            Inbound::Call(call) => call.unknown(),
-            Inbound::Stream(_) => {}
-        }
-    }
-    let reason = shared.link.closed().await;
-    let exits: Vec<_> = shared.tables().exits.keys().cloned().collect();
-    for (container, process) in exits {
-        shared.exited(
-            container,
-            process,
-            Exit::Lost(format!("the session has ended: {reason}")),
-        );
     }
 }

@@ -28,7 +28,9 @@ mod join;
 mod location;
 mod node;
 mod process;
+mod session;
 mod spawn;
+mod stdio;
 mod tunnel;
 mod upload;
 
@@ -41,4 +43,5 @@ pub use location::{Location, last_image};
 pub use node::Node;
 pub use process::Process;
 pub use spawn::SpawnBuilder;
+pub use stdio::{ProcessInput, ProcessOutput};
 pub use tunnel::{Listener, Tunnel};

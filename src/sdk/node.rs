@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::location::Shared;
+use super::session::Shared;
 use super::spawn::SpawnBuilder;
 use crate::ids::NodeId;
 use crate::image::Image;

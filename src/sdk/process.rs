@@ -7,9 +7,9 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::watch;
 
 use super::error::Error;
-use super::location::Shared;
+use super::session::Shared;
+use super::stdio::{ProcessInput, ProcessOutput, Socket};
 use crate::ids::{ContainerId, ProcessId};
-use crate::link::ByteStream;
 use crate::protocol::container::{Exit, Stdio, StdioStream, WindowSize};
 use crate::protocol::messages::{Resize, Signal, StreamHeader};
 
@@ -26,12 +26,12 @@ pub struct Process {
 /// Streams that nobody has taken yet.
 #[derive(Default)]
 struct Streams {
-    stdin: Mutex<Option<ByteStream>>,
-    stdout: Mutex<Option<ByteStream>>,
-    stderr: Mutex<Option<ByteStream>>,
+    stdin: Mutex<Option<ProcessInput>>,
+    stdout: Mutex<Option<ProcessOutput>>,
+    stderr: Mutex<Option<ProcessOutput>>,
 }
 
-fn take(stream: &Mutex<Option<ByteStream>>) -> Option<ByteStream> {
+fn take<T>(stream: &Mutex<Option<T>>) -> Option<T> {
     stream.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
@@ -44,26 +44,28 @@ impl Process {
         stdio: Stdio,
         exit: watch::Receiver<Option<Exit>>,
     ) -> Result<Self, Error> {
-        let open = async |wanted: bool, stream: StdioStream| {
-            if !wanted {
-                return Ok::<_, Error>(Mutex::new(None));
-            }
+        let returns = shared.returns(&container);
+        let socket = |stream: StdioStream| {
             let header = StreamHeader::Stdio {
                 container: container.clone(),
                 process: id.clone(),
                 stream,
             };
-            Ok(Mutex::new(Some(shared.link.open(&header).await?)))
+            Socket::new(Arc::clone(&shared), header, exit.clone(), returns.clone())
         };
-        let streams = Streams {
-            stdin: open(stdio.stdin, StdioStream::Stdin).await?,
-            stdout: open(stdio.output, StdioStream::Stdout).await?,
-            stderr: open(
-                stdio.output && stdio.terminal.is_none(),
-                StdioStream::Stderr,
-            )
-            .await?,
-        };
+        let mut streams = Streams::default();
+        if stdio.stdin {
+            let stdin = ProcessInput::open(socket(StdioStream::Stdin)).await?;
+            streams.stdin = Mutex::new(Some(stdin));
+        }
+        if stdio.output {
+            let stdout = ProcessOutput::open(socket(StdioStream::Stdout)).await?;
+            streams.stdout = Mutex::new(Some(stdout));
+        }
+        if stdio.output && stdio.terminal.is_none() {
+            let stderr = ProcessOutput::open(socket(StdioStream::Stderr)).await?;
+            streams.stderr = Mutex::new(Some(stderr));
+        }
         Ok(Self {
             shared,
             container,
@@ -75,19 +77,19 @@ impl Process {
 
     /// What is written here, the process reads. Shut it down to let the process read the end. Given once, if attached.
     #[must_use]
-    pub fn take_stdin(&self) -> Option<ByteStream> {
+    pub fn take_stdin(&self) -> Option<ProcessInput> {
         take(&self.streams.stdin)
     }
 
     /// What the process writes, or all that its terminal shows. Given once, if attached.
     #[must_use]
-    pub fn take_stdout(&self) -> Option<ByteStream> {
+    pub fn take_stdout(&self) -> Option<ProcessOutput> {
         take(&self.streams.stdout)
     }
 
     /// What the process writes to standard error. Given once, if attached and without a terminal.
     #[must_use]
-    pub fn take_stderr(&self) -> Option<ByteStream> {
+    pub fn take_stderr(&self) -> Option<ProcessOutput> {
         take(&self.streams.stderr)
     }
 
@@ -112,7 +114,7 @@ impl Process {
     ///
     /// When the session ends meanwhile.
     pub async fn wait_with_output(&self) -> Result<(Exit, Vec<u8>, Vec<u8>), Error> {
-        let read = async |stream: Option<ByteStream>| -> io::Result<Vec<u8>> {
+        let read = async |stream: Option<ProcessOutput>| -> io::Result<Vec<u8>> {
             let mut bytes = Vec::new();
             if let Some(mut stream) = stream {
                 stream.read_to_end(&mut bytes).await?;
@@ -133,7 +135,6 @@ impl Process {
         let (container, process) = (self.container.clone(), self.id.clone());
         Ok(self
             .shared
-            .link
             .call(&Signal {
                 container,
                 process,
@@ -151,7 +152,6 @@ impl Process {
         let (container, process) = (self.container.clone(), self.id.clone());
         Ok(self
             .shared
-            .link
             .call(&Resize {
                 container,
                 process,

@@ -5,13 +5,13 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::container::Container;
 use super::error::Error;
-use super::location::Shared;
-use super::upload::Upload;
+use super::session::Shared;
+use super::upload::upload;
 use crate::ids::{ContainerId, NodeId};
 use crate::image::{Image, hello};
 use crate::progress::{Progress, Silent};
 use crate::protocol::container::{ContainerSpec, Limits, PrebootFile, Stdio};
-use crate::protocol::messages::{EnsureImage, Spawn};
+use crate::protocol::messages::Spawn;
 
 /// A container that is about to be started.
 #[must_use = "nothing runs before `start`"]
@@ -136,19 +136,7 @@ impl SpawnBuilder {
             progress,
         } = self;
         if !uploaded {
-            let (description, names) = (image.description.clone(), image.names.clone());
-            let missing = shared
-                .link
-                .call(&EnsureImage {
-                    description,
-                    names,
-                    keep: false,
-                })
-                .await?
-                .missing;
-            Upload::new(&shared.link, &*progress)
-                .run(&image, &missing)
-                .await?;
+            upload(&shared, &image, false, &*progress).await?;
         }
         let container = ContainerId::random();
         // Asked for before anything can be told.
@@ -164,12 +152,12 @@ impl SpawnBuilder {
             image: image.description.id,
             spec,
         };
-        match shared.link.call(&spawn).await {
+        match shared.call(&spawn).await {
             Ok(spawned) => {
                 Container::spawned(shared, container, image.description, spawned, stdio, exit).await
             }
             Err(error) => {
-                shared.forget_exits(&container);
+                shared.forget(&container);
                 Err(error.into())
             }
         }

@@ -1,14 +1,16 @@
 //! Ports of containers on this machine.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::error::Error;
+use super::session::Shared;
 use crate::ids::ContainerId;
-use crate::link::{Link, splice};
+use crate::link::splice;
 use crate::protocol::messages::StreamHeader;
 
 /// A local port that is taken, and not yet connected to anything. Whoever connects meanwhile waits.
@@ -48,9 +50,14 @@ pub struct Tunnel {
 }
 
 impl Tunnel {
-    pub(super) fn new(link: Link, container: ContainerId, listener: Listener, port: u16) -> Self {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        container: ContainerId,
+        listener: Listener,
+        port: u16,
+    ) -> Self {
         let address = listener.address;
-        let accepting = tokio::spawn(accept(link, container, listener.listener, port));
+        let accepting = tokio::spawn(accept(shared, container, listener.listener, port));
         Self {
             address,
             port,
@@ -72,14 +79,14 @@ impl Tunnel {
 }
 
 /// Takes connections until the task is aborted, which ends them all.
-async fn accept(link: Link, container: ContainerId, listener: TcpListener, port: u16) {
+async fn accept(shared: Arc<Shared>, container: ContainerId, listener: TcpListener, port: u16) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((connection, _)) => {
-                    let (link, container) = (link.clone(), container.clone());
-                    connections.spawn(async move { carry(&link, container, connection, port).await });
+                    let (shared, container) = (Arc::clone(&shared), container.clone());
+                    connections.spawn(async move { carry(&shared, container, connection, port).await });
                 }
                 // Out of file descriptors, for example: one of those that are open will end.
                 Err(error) => {
@@ -93,9 +100,13 @@ async fn accept(link: Link, container: ContainerId, listener: TcpListener, port:
 }
 
 /// Carries one connection. If it breaks at the far end, it breaks here: a reset, rather than an end that looks orderly.
-async fn carry(link: &Link, container: ContainerId, mut connection: TcpStream, port: u16) {
+async fn carry(shared: &Shared, container: ContainerId, mut connection: TcpStream, port: u16) {
     let _ = connection.set_nodelay(true);
-    let carried = match link.open(&StreamHeader::Tunnel { container, port }).await {
+    let open = async {
+        let link = shared.link().await?;
+        link.open(&StreamHeader::Tunnel { container, port }).await
+    };
+    let carried = match open.await {
         Ok(stream) => splice(&mut connection, stream).await,
         Err(closed) => Err(closed.into()),
     };

@@ -10,23 +10,54 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
 use super::error::Error;
+use super::session::Shared;
 use crate::image::{Description, Image, LayerReader, LayerSink};
-use crate::link::{Link, chunks, read_value};
+use crate::link::{Link, Status, chunks, read_value};
 use crate::progress::{Progress, Step};
-use crate::protocol::messages::{LayerResult, MissingLayer, StreamHeader};
+use crate::protocol::messages::{EnsureImage, LayerResult, MissingLayer, StreamHeader};
 
 /// How long the location may take to say why it does not want the rest of a layer.
 const LAST_WORD: Duration = Duration::from_secs(1);
 
+/// Sends the layers of an image that the location lacks, and says what that came to. Goes on where it was when the location
+/// is started anew in the middle.
+pub(super) async fn upload(
+    shared: &Shared,
+    image: &Image,
+    keep: bool,
+    progress: &dyn Progress,
+) -> Result<Step, Error> {
+    let ensure = EnsureImage {
+        description: image.description.clone(),
+        names: image.names.clone(),
+        keep,
+    };
+    loop {
+        let link = shared.link().await?;
+        let upload = Upload::new(&link, progress);
+        let sending = async {
+            let missing = link.call(&ensure).await?.missing;
+            upload.run(image, &missing).await?;
+            Ok(upload.summary(&image.description, &missing))
+        };
+        match sending.await {
+            Err(_) if matches!(*link.status().borrow(), Status::Closed(_)) => {
+                shared.left(&link).await;
+            }
+            sent => return sent,
+        }
+    }
+}
+
 /// Sends layers, and counts.
-pub(super) struct Upload<'a> {
+struct Upload<'a> {
     link: &'a Link,
     progress: &'a dyn Progress,
     sent: AtomicU64,
 }
 
 impl<'a> Upload<'a> {
-    pub(super) fn new(link: &'a Link, progress: &'a dyn Progress) -> Self {
+    fn new(link: &'a Link, progress: &'a dyn Progress) -> Self {
         Self {
             link,
             progress,
@@ -35,7 +66,7 @@ impl<'a> Upload<'a> {
     }
 
     /// Sends the missing layers of an image.
-    pub(super) async fn run(&self, image: &Image, missing: &[MissingLayer]) -> Result<(), Error> {
+    async fn run(&self, image: &Image, missing: &[MissingLayer]) -> Result<(), Error> {
         if missing.is_empty() {
             return Ok(());
         }
@@ -47,7 +78,7 @@ impl<'a> Upload<'a> {
     }
 
     /// What it came to.
-    pub(super) fn summary(&self, description: &Description, missing: &[MissingLayer]) -> Step {
+    fn summary(&self, description: &Description, missing: &[MissingLayer]) -> Step {
         let missing: BTreeSet<_> = missing.iter().map(|missing| missing.layer.digest).collect();
         let saved = description
             .layers

@@ -180,6 +180,7 @@ async fn inside(home: Home, state: &Path, claim: Claim) -> Result<Administrator,
         identity,
         shared: true,
         bounds: Bounds::default(),
+        lasting: false,
     })?;
     let (dial, listener) = memory();
     let shutdown = CancellationToken::new();

@@ -86,6 +86,7 @@ impl LocationServer {
             residents,
             shared: true,
             bounds: options.bounds,
+            lasting: true,
         })?;
         let nodes = server.node_count();
         let (dial, in_process) = memory();

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::notify::{READY, STOPPING, notify};
@@ -21,14 +21,16 @@ use super::{Error, connect_options, engine};
 use crate::invitation::Invitation;
 use crate::keyring::{Account, Keyring};
 use crate::keys::{PublicKey, SecretKey};
-use crate::link::{ConnectError, Incoming, Link, MemoryDial, Status, TcpDial, connect};
+use crate::link::{
+    CloseReason, ConnectError, Incoming, Link, MemoryDial, Status, TcpDial, connect,
+};
 use crate::node::Agent;
 use crate::node::engine::Engine;
 use crate::protocol::handshake::Role;
 
 /// First and longest pause between two attempts to reach the location anew.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LAST_PAUSE: Duration = Duration::from_secs(30);
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LAST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Starts a node in the process of its location, and returns once the location knows it: the first client should not find a
 /// location without a node. It ends when the location closes the link.
@@ -46,11 +48,24 @@ pub async fn start_in_process(
 ) -> Result<JoinHandle<()>, ConnectError> {
     let options = connect_options(key, location, Role::Node, None);
     let (link, incoming) = connect(Arc::new(dial), options).await?;
-    let agent = Agent::new(engine, state.to_owned(), link);
-    let agent = tokio::spawn(agent.serve(incoming, CancellationToken::new()));
+    let agent = Agent::new(engine, state.to_owned());
+    take_back(&agent).await;
+    let agent = tokio::spawn(async move {
+        agent.serve(link, incoming, &CancellationToken::new()).await;
+        agent.shutdown().await;
+    });
     // An error is the location having ended, which the agent notices too.
     let _ = nodes.wait_for(|count| *count > 0).await;
     Ok(agent)
+}
+
+/// Takes containers back that an earlier process has left. A node that cannot is one without them.
+async fn take_back(agent: &Agent) {
+    match agent.adopt().await {
+        Ok(0) => {}
+        Ok(count) => tracing::info!("took back {count} containers from before"),
+        Err(error) => tracing::warn!("containers from before cannot be taken back: {error}"),
+    }
 }
 
 /// A node on a machine of its own.
@@ -58,13 +73,14 @@ pub struct NodeServer {
     state: PathBuf,
     account: Account,
     engine: Arc<dyn Engine>,
+    linger: Duration,
     link: Option<(Link, Incoming)>,
     _claim: File,
 }
 
 impl NodeServer {
     /// Gets ready to serve: joins with the invitation, if there is one and it was not done before, at `address` if that is
-    /// given.
+    /// given. Containers run on for `linger` without the location, or without this process.
     ///
     /// # Errors
     ///
@@ -73,6 +89,7 @@ impl NodeServer {
         state: PathBuf,
         invitation: Option<Invitation>,
         address: Option<String>,
+        linger: Duration,
     ) -> Result<Self, Error> {
         let directory = state.join("node");
         let keyring = Keyring::new(&directory);
@@ -104,6 +121,7 @@ impl NodeServer {
             state,
             account,
             engine,
+            linger,
             link,
             _claim: claim,
         })
@@ -115,8 +133,8 @@ impl NodeServer {
         &self.account.name
     }
 
-    /// Serves until `shutdown` is cancelled. When the link to the location has ended for good, containers end, and another
-    /// link is made as soon as the location can be reached.
+    /// Serves until `shutdown` is cancelled, on one link after the other. Containers run on between two of them, unless the
+    /// location has said goodbye or does not come back in time.
     ///
     /// # Errors
     ///
@@ -125,36 +143,46 @@ impl NodeServer {
         let Self {
             state,
             account,
-            engine: first,
+            engine,
+            linger,
             mut link,
             _claim,
         } = self;
+        let agent = Agent::new(Arc::clone(&engine), state);
+        take_back(&agent).await;
+        // Whoever comes back, finds what they had.
+        let mut expiry = Some(Instant::now() + linger);
         notify(READY);
-        let mut next_engine = Some(first);
-        while !shutdown.is_cancelled() {
-            let connected = match link.take() {
+        loop {
+            let (link, incoming) = match link.take() {
                 Some(connected) => connected,
-                None => match reach(&account, &shutdown).await {
+                None => match reach(&account, &agent, expiry, &shutdown).await {
                     Some(connected) => connected,
                     None => break,
                 },
             };
-            // An agent shuts its engine down at the end.
-            let engine = match next_engine.take() {
-                Some(engine) => engine,
-                None => engine(&state)?,
-            };
-            let (link, incoming) = connected;
             tracing::info!("connected to the location {}", account.name);
             let preparing = Arc::clone(&engine);
             tokio::spawn(async move { preparing.prepare().await });
-            let agent = Agent::new(engine, state.clone(), link.clone());
             tokio::select! {
-                () = agent.serve(incoming, shutdown.clone()) => {}
+                () = agent.serve(link.clone(), incoming, &shutdown) => {}
                 () = log_status(&link) => {}
             }
-            link.close().await;
+            if shutdown.is_cancelled() {
+                link.close().await;
+                break;
+            }
+            expiry = match link.closed().await {
+                // Another location process does not know the link, and may still know the containers.
+                CloseReason::Refused(_) | CloseReason::Protocol(_) => Some(Instant::now() + linger),
+                // The location has ended what there was, or the time is over.
+                _ => {
+                    agent.free_all().await;
+                    None
+                }
+            };
         }
+        agent.shutdown().await;
         notify(STOPPING);
         Ok(())
     }
@@ -227,26 +255,41 @@ async fn link(account: &Account, token: Option<String>) -> Result<(Link, Incomin
     connect(dial, options).await
 }
 
-/// Connects, however long it takes. None if that is no longer wanted.
-async fn reach(account: &Account, shutdown: &CancellationToken) -> Option<(Link, Incoming)> {
+/// Connects, however long it takes; frees the containers when that is longer than until `expiry`. None if a link is no
+/// longer wanted.
+async fn reach(
+    account: &Account,
+    agent: &Agent,
+    expiry: Option<Instant>,
+    shutdown: &CancellationToken,
+) -> Option<(Link, Incoming)> {
+    let expire = async {
+        if let Some(expiry) = expiry {
+            sleep_until(expiry).await;
+            agent.free_all().await;
+        }
+        std::future::pending().await
+    };
+    tokio::select! {
+        connected = redial(account) => Some(connected),
+        () = shutdown.cancelled() => None,
+        connected = expire => connected,
+    }
+}
+
+/// Connects, with increasing pauses between the attempts.
+async fn redial(account: &Account) -> (Link, Incoming) {
     let mut pause = FIRST_PAUSE;
     loop {
-        let connected = tokio::select! {
-            () = shutdown.cancelled() => return None,
-            connected = link(account, None) => connected,
-        };
         let Account { name, address, .. } = account;
-        match connected {
-            Ok(connected) => return Some(connected),
+        match link(account, None).await {
+            Ok(connected) => return connected,
             Err(ConnectError::Dial(error)) => {
                 tracing::warn!("cannot reach the location {name} at {address}: {error}");
             }
             Err(error) => tracing::warn!("cannot connect to the location {name}: {error}"),
         }
-        tokio::select! {
-            () = shutdown.cancelled() => return None,
-            () = sleep(pause) => {}
-        }
+        sleep(pause).await;
         pause = (pause * 2).min(LAST_PAUSE);
     }
 }

@@ -294,13 +294,14 @@ pub(super) fn samples() -> Vec<Sample> {
     samples.call(
         &ListSessions {},
         &vec![SessionInfo {
-            id: session,
+            id: session.clone(),
             user: UserId::try_from(node.to_string()).expect("valid"),
             agent: "agent".to_owned(),
             since: 1,
             containers: 2,
         }],
     );
+    samples.call(&Continue { session }, &vec![container.clone()]);
     samples.call(
         &Revoke {
             who: "name".to_owned(),
@@ -324,6 +325,14 @@ pub(super) fn samples() -> Vec<Sample> {
         done: 1,
     });
     samples.notice(&Capacity { node: info });
+    samples.notice(&Holding {
+        containers: vec![container.clone()],
+        adopted: true,
+    });
+    samples.notice(&ContainerBack {
+        container: container.clone(),
+        processes_ended: true,
+    });
     for exit in [
         Exit::Code(0),
         Exit::Signal(9),

@@ -6,11 +6,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli::Context;
 use crate::cli::args::NodeVerb;
+use crate::cli::duration;
 use crate::cli::exit::Ending;
 use crate::cli::failure::Failure;
 use crate::config::Config;
 use crate::invitation::Invitation;
 use crate::keyring::with_port;
+use crate::link::LINGER;
 use crate::serve::NodeServer;
 
 pub(super) async fn run(context: &Context, verb: NodeVerb) -> Result<Ending, Failure> {
@@ -18,9 +20,12 @@ pub(super) async fn run(context: &Context, verb: NodeVerb) -> Result<Ending, Fai
     let config = Config::from_env().map_err(|error| Failure::from_error(&error))?;
     let invitation = join.map(|text| text.parse::<Invitation>()).transpose();
     let invitation = invitation.map_err(Failure::arguments)?;
+    let linger = context.global.linger.as_deref();
+    let linger = linger.map(|text| duration::parse_or_zero("--linger", text));
+    let linger = linger.transpose()?.unwrap_or(LINGER);
     let address = context.global.location_ip.as_deref().map(with_port);
     let node = tokio::select! {
-        node = NodeServer::start(config.state, invitation, address) => node?,
+        node = NodeServer::start(config.state, invitation, address, linger) => node?,
         signal = context.shutdown.requested() => return Ok(Ending::Interrupted(signal)),
     };
     tracing::info!("this machine is a node of {}", node.location());
