@@ -17,6 +17,7 @@ mod system {
     mod fixture;
     mod forms;
     mod hello;
+    mod lasting;
     mod leftovers;
     mod machine;
     mod network;

@@ -15,12 +15,12 @@ use tfnz::protocol::container::{Exit, Limits, PrebootFile, Stdio, WindowSize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// Longest that anything here may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// Set for the process that is killed.
 const OWNER: &str = "TFNZ_TEST_ENGINE_OWNER";
 
 /// Whether the machine lacks what these tests need.
-fn skip() -> bool {
+pub(crate) fn skip() -> bool {
     let reason = if !nix::unistd::geteuid().is_root() {
         "root"
     } else if !Path::new("/bin/busybox").exists() {
@@ -35,7 +35,7 @@ fn skip() -> bool {
 }
 
 /// A tar of directories, files, links and devices.
-struct Image(tar::Builder<Vec<u8>>);
+pub(crate) struct Image(tar::Builder<Vec<u8>>);
 
 impl Image {
     fn empty() -> Self {
@@ -43,7 +43,7 @@ impl Image {
     }
 
     /// Busybox, with its links and two users.
-    fn busybox() -> Self {
+    pub(crate) fn busybox() -> Self {
         let mut image = Self::empty();
         for directory in ["bin", "etc", "root", "home"] {
             image.entry(directory, tar::EntryType::Directory, 0o755, b"");
@@ -177,13 +177,13 @@ impl Bench {
     }
 }
 
-const OUTPUT: Stdio = Stdio {
+pub(crate) const OUTPUT: Stdio = Stdio {
     stdin: false,
     output: true,
     terminal: None,
 };
 
-fn state_directory() -> TempDir {
+pub(crate) fn state_directory() -> TempDir {
     // Not in /tmp, which is an overlay or a tmpfs on some machines.
     fs::create_dir_all("/var/tmp").expect("there");
     tempfile::Builder::new()
@@ -192,7 +192,7 @@ fn state_directory() -> TempDir {
         .expect("a directory")
 }
 
-async fn add(engine: &LinuxEngine, image: Image) -> Digest {
+pub(crate) async fn add(engine: &LinuxEngine, image: Image) -> Digest {
     let bytes = image.bytes();
     let digest = Digest::of(&bytes);
     engine
@@ -206,18 +206,18 @@ async fn add(engine: &LinuxEngine, image: Image) -> Digest {
     digest
 }
 
-fn program(args: &[&str]) -> Program {
+pub(crate) fn program(args: &[&str]) -> Program {
     Program {
         args: args.iter().map(|arg| (*arg).to_owned()).collect(),
         ..Program::default()
     }
 }
 
-fn shell(script: &str) -> Program {
+pub(crate) fn shell(script: &str) -> Program {
     program(&["sh", "-c", script])
 }
 
-async fn finish(
+pub(crate) async fn finish(
     io: tfnz::node::engine::ProcessIo,
     process: &dyn Process,
 ) -> (String, String, Exit) {
@@ -236,7 +236,7 @@ async fn finish(
 }
 
 /// What a further process prints and how it ends.
-async fn exec(container: &dyn Container, program: Program) -> (String, String, Exit) {
+pub(crate) async fn exec(container: &dyn Container, program: Program) -> (String, String, Exit) {
     let process = container.exec(program, OUTPUT).await.expect("started");
     finish(process.take_io(), &*process).await
 }
@@ -253,7 +253,7 @@ async fn both_ways(bench: &Bench, program: Program) -> [(String, String, Exit); 
 }
 
 /// Waits until `condition` holds.
-fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
         assert!(Instant::now() < deadline, "{what}");
@@ -1084,17 +1084,17 @@ async fn a_server_in_a_container_is_reached() {
 
 /// All that the machine shows of containers, apart from what belongs to other engines.
 #[derive(Debug, PartialEq, Eq)]
-struct Traces {
-    mounts: String,
-    links: Vec<String>,
-    cgroups: Vec<PathBuf>,
-    directories: Vec<PathBuf>,
-    processes: Vec<String>,
+pub(crate) struct Traces {
+    pub(crate) mounts: String,
+    pub(crate) links: Vec<String>,
+    pub(crate) cgroups: Vec<PathBuf>,
+    pub(crate) directories: Vec<PathBuf>,
+    pub(crate) processes: Vec<String>,
 }
 
 impl Traces {
     /// Those of the engine with this state directory and slot.
-    fn of(state: &Path, slot: &str) -> Self {
+    pub(crate) fn of(state: &Path, slot: &str) -> Self {
         let names = |path: &Path| -> Vec<PathBuf> {
             fs::read_dir(path)
                 .into_iter()
@@ -1121,7 +1121,8 @@ impl Traces {
                 .collect(),
             directories: names(&state.join("run"))
                 .into_iter()
-                .chain(Some(Path::new("/run/20ft").join(slot)).filter(|path| path.exists()))
+                .chain([Path::new("/run/20ft").join(slot), socket(slot)])
+                .filter(|path| path.exists())
                 .collect(),
             processes: names(Path::new("/proc"))
                 .into_iter()
@@ -1134,7 +1135,7 @@ impl Traces {
         }
     }
 
-    fn are_none(&self) -> bool {
+    pub(crate) fn are_none(&self) -> bool {
         self.mounts.is_empty()
             && self.links.is_empty()
             && self.cgroups.is_empty()
@@ -1143,8 +1144,13 @@ impl Traces {
     }
 }
 
+/// Where the shim of a slot waits for its next engine, if it is one that does.
+pub(crate) fn socket(slot: &str) -> PathBuf {
+    Path::new("/run/20ft").join(format!("{slot}.sock"))
+}
+
 /// The slot of the engine with this state directory.
-fn slot(state: &Path) -> String {
+pub(crate) fn slot(state: &Path) -> String {
     fs::read_dir(state.join("run"))
         .expect("it runs")
         .next()

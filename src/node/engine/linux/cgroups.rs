@@ -2,6 +2,7 @@
 //!
 //! libcontainer makes them and sets the limits. Here they are joined, asked about, emptied and removed.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -111,6 +112,16 @@ impl Hierarchies {
         let deadline = Instant::now() + PATIENCE;
         self.directories(cgroup)
             .try_for_each(|directory| remove(&directory, deadline))
+    }
+
+    /// The names of the cgroups directly below one.
+    pub(super) fn below(&self, cgroup: &str) -> BTreeSet<String> {
+        self.directories(cgroup)
+            .filter_map(|directory| fs::read_dir(directory).ok())
+            .flat_map(Iterator::flatten)
+            .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .collect()
     }
 
     /// Removes the cgroup above those of all instances, unless one is using it.

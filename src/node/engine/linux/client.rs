@@ -9,8 +9,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::{MemFdCreateFlag, memfd_create};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use tokio::io::unix::AsyncFd;
@@ -18,6 +20,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::AbortHandle;
 
 use super::control::{self, Create, Exec, Problem, Report, Request, Setup, Status, Step, Streams};
+use super::custody::{Keep, Place};
 use super::shim;
 use super::sys;
 
@@ -26,16 +29,26 @@ pub(super) struct Shim {
     socket: Arc<AsyncFd<OwnedFd>>,
     table: Arc<Mutex<Table>>,
     reader: AbortHandle,
+    /// Stands for a lasting shim, which does not end by itself when the engine does.
+    lasting: Option<OwnedFd>,
     /// Closes when the shim has ended and all its processes with it.
     ended: watch::Receiver<()>,
 }
 
 /// A process that the shim has made. It waits to be told to go.
 pub(super) struct Made {
+    /// Names it to the shim.
+    pub(super) process: i32,
     /// Stands for it.
     pub(super) pidfd: OwnedFd,
     /// How it ends. Closes without a value when the shim goes first.
     pub(super) ended: oneshot::Receiver<Status>,
+}
+
+/// How a request was answered.
+enum Answer {
+    Made(Made),
+    Done,
 }
 
 /// What is under way.
@@ -43,7 +56,7 @@ pub(super) struct Made {
 struct Table {
     closed: bool,
     last_request: u32,
-    requests: HashMap<u32, oneshot::Sender<Result<Made, Problem>>>,
+    requests: HashMap<u32, oneshot::Sender<Result<Answer, Problem>>>,
     processes: HashMap<i32, oneshot::Sender<Status>>,
 }
 
@@ -52,15 +65,18 @@ fn gone() -> Problem {
 }
 
 impl Shim {
-    /// Starts a shim with `program`, which calls [`crate::init_if_asked`]. It holds `lock` as long as it lives.
+    /// Starts a shim with `program`, which calls [`crate::init_if_asked`]. It holds `descriptors`, those of
+    /// [`Request::Setup`], as long as it lives.
     pub(super) async fn start(
         program: PathBuf,
         setup: Setup,
-        lock: OwnedFd,
+        descriptors: Vec<OwnedFd>,
     ) -> Result<Self, Problem> {
         let (ours, theirs) = control::pair().step("make a socket")?;
+        let lasts = setup.lease.is_some();
         // Waits in the socket until the shim reads it.
-        control::send(&ours, &Request::Setup(setup), &[lock]).step("ask the shim")?;
+        control::send(&ours, &Request::Setup(setup), &descriptors).step("ask the shim")?;
+        drop(descriptors);
         fcntl(ours.as_raw_fd(), FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).step("set up a socket")?;
         let socket = Arc::new(sys::watch(ours).step("watch a socket")?);
 
@@ -85,11 +101,15 @@ impl Shim {
             .step("start the process that makes containers")?;
         // The first comes from one stage, the second from the other, so in either order.
         let (mut here, mut ready) = (false, false);
+        let mut lasting = None;
         while !(here && ready) {
             match next(&socket).await {
                 Ok(Some((Report::Here, descriptors))) => {
                     here = true;
                     for pidfd in descriptors {
+                        if lasts {
+                            lasting = Some(pidfd.try_clone().step("keep a descriptor")?);
+                        }
                         // The thread listens until it gets one.
                         let _ = found.send(pidfd);
                     }
@@ -100,21 +120,64 @@ impl Shim {
             }
         }
 
-        let table = Arc::new(Mutex::new(Table::default()));
+        Ok(Self::serve(socket, Table::default(), lasting, ended))
+    }
+
+    /// Takes over the lasting shim that `pidfd` stands for, with whom `socket` is connected. Returns it with what its
+    /// `processes` end with.
+    pub(super) fn resume(
+        socket: OwnedFd,
+        pidfd: OwnedFd,
+        processes: &[i32],
+    ) -> Result<(Self, Vec<oneshot::Receiver<Status>>), Problem> {
+        fcntl(socket.as_raw_fd(), FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).step("set up a socket")?;
+        let socket = Arc::new(sys::watch(socket).step("watch a socket")?);
+        let mut table = Table::default();
+        let ends = processes.iter().map(|process| {
+            let (end, ended) = oneshot::channel();
+            table.processes.insert(*process, end);
+            ended
+        });
+        let ends = ends.collect();
+        let (over, ended) = watch::channel(());
+        let lasting = pidfd.try_clone().step("keep a descriptor")?;
+        thread::Builder::new()
+            .name("tf-shim".to_owned())
+            .spawn(move || {
+                await_end(&pidfd);
+                drop(over);
+            })
+            .step("start a thread")?;
+        Ok((Self::serve(socket, table, Some(lasting), ended), ends))
+    }
+
+    fn serve(
+        socket: Arc<AsyncFd<OwnedFd>>,
+        table: Table,
+        lasting: Option<OwnedFd>,
+        ended: watch::Receiver<()>,
+    ) -> Self {
+        let table = Arc::new(Mutex::new(table));
         let reader = tokio::spawn(read(Arc::clone(&socket), Arc::clone(&table))).abort_handle();
-        Ok(Self {
+        Self {
             socket,
             table,
             reader,
+            lasting,
             ended,
-        })
+        }
+    }
+
+    /// Whether it keeps containers for the next engine.
+    pub(super) fn is_lasting(&self) -> bool {
+        self.lasting.is_some()
     }
 
     /// Makes a container.
     pub(super) async fn create(&self, create: Create, streams: Streams) -> Result<Made, Problem> {
         let descriptors: Vec<_> = streams.descriptors().collect();
         let create = Box::new(create);
-        self.ask(|request| Request::Create { request, create }, &descriptors)
+        self.ask_for_process(|request| Request::Create { request, create }, &descriptors)
             .await
     }
 
@@ -128,15 +191,59 @@ impl Shim {
         let mut descriptors: Vec<_> = streams.descriptors().collect();
         descriptors.push(container);
         let exec = Box::new(exec);
-        self.ask(|request| Request::Exec { request, exec }, &descriptors)
+        self.ask_for_process(|request| Request::Exec { request, exec }, &descriptors)
             .await
+    }
+
+    /// Has a lasting shim keep something for the next engine.
+    pub(super) async fn keep(&self, keep: Keep, descriptors: &[OwnedFd]) -> Result<(), Problem> {
+        let descriptors: Vec<_> = descriptors.iter().collect();
+        let keep = Box::new(keep);
+        self.ask(|request| Request::Keep { request, keep }, &descriptors)
+            .await
+            .map(drop)
+    }
+
+    /// Has a lasting shim keep something no longer; all that it held of it is free afterwards.
+    pub(super) async fn forget(&self, name: String) -> Result<(), Problem> {
+        self.ask(|request| Request::Forget { request, name }, &[])
+            .await
+            .map(drop)
+    }
+
+    /// Tells a lasting shim how long to wait for the next engine.
+    pub(super) async fn set_lease(&self, lease: Duration) -> Result<(), Problem> {
+        say(&self.socket, &Request::Lease(lease), &[])
+            .await
+            .step("ask the shim")
+    }
+
+    /// What closes a descriptor of a container that a lasting shim keeps when it is dropped; none with any other shim.
+    pub(super) fn closing(&self, name: &str, place: Place) -> Option<Closing> {
+        self.lasting.as_ref()?;
+        Some(Closing {
+            socket: Arc::clone(&self.socket),
+            name: name.to_owned(),
+            place,
+        })
+    }
+
+    async fn ask_for_process(
+        &self,
+        request: impl FnOnce(u32) -> Request,
+        descriptors: &[&OwnedFd],
+    ) -> Result<Made, Problem> {
+        match self.ask(request, descriptors).await? {
+            Answer::Made(made) => Ok(made),
+            Answer::Done => Err(Problem::Other("the shim has made nothing".to_owned())),
+        }
     }
 
     async fn ask(
         &self,
         request: impl FnOnce(u32) -> Request,
         descriptors: &[&OwnedFd],
-    ) -> Result<Made, Problem> {
+    ) -> Result<Answer, Problem> {
         let (answer, answered) = oneshot::channel();
         let number = {
             let mut table = locked(&self.table);
@@ -148,20 +255,19 @@ impl Shim {
             table.requests.insert(number, answer);
             number
         };
-        let request = request(number);
-        loop {
-            let mut guard = self.socket.writable().await.step("ask the shim")?;
-            match guard.try_io(|socket| control::send(socket.get_ref(), &request, descriptors)) {
-                Ok(sent) => break sent.step("ask the shim")?,
-                Err(_would_block) => {}
-            }
-        }
+        say(&self.socket, &request(number), descriptors)
+            .await
+            .step("ask the shim")?;
         answered.await.map_err(|_| gone())?
     }
 
     /// Ends the shim with all containers, without waiting for that.
     pub(super) fn hang_up(&self) {
         self.reader.abort();
+        if let Some(shim) = &self.lasting {
+            // Closing the socket alone would make it wait for the next engine. It may have ended.
+            let _ = sys::pidfd_send_signal(shim, libc::SIGKILL);
+        }
         // However many hold the socket: nothing more is said on it. It fails if the other side has hung up before.
         let _ =
             nix::sys::socket::shutdown(self.socket.as_raw_fd(), nix::sys::socket::Shutdown::Both);
@@ -180,6 +286,47 @@ impl Shim {
 impl Drop for Shim {
     fn drop(&mut self) {
         self.hang_up();
+    }
+}
+
+/// Closes a descriptor of a container that a lasting shim keeps, when dropped.
+pub(super) struct Closing {
+    socket: Arc<AsyncFd<OwnedFd>>,
+    name: String,
+    place: Place,
+}
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        let request = Request::LetGo {
+            name: std::mem::take(&mut self.name),
+            place: self.place,
+        };
+        match control::send_plain(self.socket.get_ref(), &request) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+                    let socket = Arc::clone(&self.socket);
+                    runtime.spawn(async move { say(&socket, &request, &[]).await });
+                }
+            }
+            // A shim that has gone has closed it.
+            _ => {}
+        }
+    }
+}
+
+/// Sends a request.
+async fn say(
+    socket: &AsyncFd<OwnedFd>,
+    request: &Request,
+    descriptors: &[&OwnedFd],
+) -> io::Result<()> {
+    loop {
+        let mut guard = socket.writable().await?;
+        match guard.try_io(|socket| control::send(socket.get_ref(), request, descriptors)) {
+            Ok(sent) => return sent,
+            Err(_would_block) => {}
+        }
     }
 }
 
@@ -238,7 +385,16 @@ fn handle(table: &mut Table, report: Report, descriptors: Vec<OwnedFd>) {
                 table.processes.insert(process, end);
             }
             // Who asked may have gone; the process then ends because its word to go never comes.
-            let _ = answer.send(Ok(Made { pidfd, ended }));
+            let _ = answer.send(Ok(Answer::Made(Made {
+                process,
+                pidfd,
+                ended,
+            })));
+        }
+        Report::Done { request } => {
+            if let Some(answer) = table.requests.remove(&request) {
+                let _ = answer.send(Ok(Answer::Done));
+            }
         }
         Report::Failed { request, problem } => {
             if let Some(answer) = table.requests.remove(&request) {
@@ -323,8 +479,10 @@ fn sealed_copy(program: &Path) -> io::Result<File> {
     Ok(copy)
 }
 
-fn await_end(pidfd: &OwnedFd) {
-    while let Err(nix::errno::Errno::EINTR) = waitid(Id::PIDFd(pidfd.as_fd()), WaitPidFlag::WEXITED)
-    {
-    }
+/// Waits until a shim and all its processes have ended. It need not be our child.
+pub(super) fn await_end(pidfd: &OwnedFd) {
+    let ended = PollFd::new(pidfd.as_fd(), PollFlags::POLLIN);
+    while let Err(nix::errno::Errno::EINTR) = poll(&mut [ended], PollTimeout::NONE) {}
+    // If it is, nobody else waits for it.
+    let _ = waitid(Id::PIDFd(pidfd.as_fd()), WaitPidFlag::WEXITED);
 }

@@ -11,18 +11,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, oneshot};
 
 use super::cgroups::{self, Hierarchies};
 use super::client::Shim;
-use super::control::{Create, Exec, Problem, Start, Step};
+use super::control::{Create, Exec, Problem, Start, Status, Step};
+use super::custody::Keep;
 use super::explain::explain;
-use super::ids::Range;
-use super::layers::Held;
+use super::ids::{Range, Ranges};
+use super::layers::{Held, Store};
 use super::network::{Attachment, Network};
 use super::process::{LinuxProcess, MemoryLimit, connect};
-use crate::node::engine::{Container, EngineError, Process, Program, Spec};
+use crate::ids::{ContainerId, Digest};
+use crate::node::engine::{Adopted, Container, EngineError, Process, Program, Spec};
 use crate::protocol::container::Stdio;
 
 /// Length of a host name made of a container's name, as Docker has it.
@@ -65,13 +68,42 @@ struct Inner {
 }
 
 /// What there is of a container outside its processes.
-struct Traces {
+pub(super) struct Traces {
     name: String,
     cgroup: String,
-    /// Taken by the container's processes until they have ended.
-    _ids: Range,
-    /// In use until then.
-    _layers: Held,
+    /// Taken by the container's processes until they have ended, and the layers in use until then. None of a container that
+    /// was not whole when its engine died.
+    _resources: Option<(Range, Held)>,
+}
+
+impl Traces {
+    /// What a container of this name has left that is not ours.
+    pub(super) fn of_another(slot: u16, name: String) -> Self {
+        Self {
+            cgroup: cgroups::container(slot, &name),
+            name,
+            _resources: None,
+        }
+    }
+}
+
+/// What the next engine needs to know of a container. See [`VERSION`](super::custody::VERSION).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Record {
+    /// Its name.
+    id: ContainerId,
+    /// What its first process is started with.
+    program: Program,
+    /// Its layers, the lowest first.
+    layers: Vec<Digest>,
+    /// First of its user and group ids.
+    first_id: u32,
+    /// Its address.
+    ip: Ipv4Addr,
+    /// The number of its network interface.
+    interface: u32,
+    /// Whether its memory is limited.
+    memory_limited: bool,
 }
 
 impl LinuxContainer {
@@ -83,6 +115,15 @@ impl LinuxContainer {
         ids: Range,
     ) -> Result<Self, EngineError> {
         let first_id = ids.first();
+        let mut record = Record {
+            id: spec.id.clone(),
+            program: spec.program.clone(),
+            layers: spec.layers,
+            first_id,
+            ip: Ipv4Addr::UNSPECIFIED,
+            interface: 0,
+            memory_limited: spec.limits.memory.is_some(),
+        };
         let name = spec.id.as_str().to_owned();
         let cgroup = cgroups::container(workshop.slot, &name);
         let paths = layers
@@ -94,8 +135,7 @@ impl LinuxContainer {
         let traces = Traces {
             name: name.clone(),
             cgroup: cgroup.clone(),
-            _ids: ids,
-            _layers: layers,
+            _resources: Some((ids, layers)),
         };
         let limit = spec.limits.memory.map(|_| MemoryLimit {
             hierarchies: Arc::clone(&workshop.hierarchies),
@@ -113,7 +153,7 @@ impl LinuxContainer {
             limits: spec.limits,
             start: Start::new(spec.program, spec.stdio.terminal, [false; 3]),
         };
-        match assemble(&workshop, create, spec.stdio, limit.clone()).await {
+        match assemble(&workshop, create, spec.stdio, limit.clone(), &mut record).await {
             Ok((first, attachment)) => Ok(Self(Arc::new(Inner {
                 workshop,
                 first,
@@ -133,6 +173,88 @@ impl LinuxContainer {
                 })
             }
         }
+    }
+}
+
+/// A container that a shim has kept, to be made one of ours.
+pub(super) struct Restoring {
+    /// What is known of it.
+    pub(super) record: Record,
+    /// How its first process ended, if it had when it was handed over.
+    pub(super) status: Option<Status>,
+    /// How that ends, else.
+    pub(super) ended: oneshot::Receiver<Status>,
+    /// What its first process is connected to.
+    pub(super) kept: Vec<Option<OwnedFd>>,
+}
+
+impl LinuxContainer {
+    /// Goes on with a container of an engine that has died.
+    pub(super) fn restore(
+        workshop: &Arc<Workshop>,
+        restoring: Restoring,
+        store: &Store,
+        ranges: &Arc<Ranges>,
+    ) -> Result<Adopted, EngineError> {
+        let Restoring {
+            record,
+            status,
+            ended,
+            kept,
+        } = restoring;
+        let name = record.id.as_str().to_owned();
+        let cgroup = cgroups::container(workshop.slot, &name);
+        let ids = ranges.take_again(record.first_id).ok_or_else(|| {
+            EngineError::InUse(format!("the range of user ids from {}", record.first_id))
+        })?;
+        // The shim holds them, too, so they are there.
+        let layers = store.hold(&record.layers)?;
+        let limit = record.memory_limited.then(|| MemoryLimit {
+            hierarchies: Arc::clone(&workshop.hierarchies),
+            cgroup: cgroup.clone(),
+        });
+        // Of one that runs, a process that was killed before was not the first.
+        let counted = limit.clone().map(|limit| match status {
+            Some(_) => (0, limit),
+            None => (limit.kills(), limit),
+        });
+        let closing = |place| workshop.shim.closing(&name, place);
+        let first = LinuxProcess::restore(kept, ended, counted, closing)
+            .map_err(|problem| explain(problem, &workshop.state))?;
+        // One that has ended has no network any more, nor needs it.
+        let attachment = match network_namespace(first.pidfd()) {
+            Ok(netns) if status.is_none() => {
+                let (ip, interface) = (record.ip, record.interface);
+                Some(workshop.network.reattach(ip, interface, netns)?)
+            }
+            _ => None,
+        };
+        let container = Self(Arc::new(Inner {
+            workshop: Arc::clone(workshop),
+            first,
+            ip: record.ip,
+            cgroup: cgroup.clone(),
+            limit,
+            attachment: Mutex::new(attachment.map(Arc::new)),
+            traces: Mutex::new(Some(Traces {
+                name,
+                cgroup,
+                _resources: Some((ids, layers)),
+            })),
+            destroyed: OnceCell::new(),
+        }));
+        Ok(Adopted {
+            id: record.id,
+            program: record.program,
+            container: Box::new(container),
+        })
+    }
+}
+
+impl Record {
+    /// The number of the container's network interface.
+    pub(super) fn interface(&self) -> u32 {
+        self.interface
     }
 }
 
@@ -157,6 +279,7 @@ async fn assemble(
     mut create: Create,
     stdio: Stdio,
     limit: Option<MemoryLimit>,
+    record: &mut Record,
 ) -> Result<(LinuxProcess, Attachment), Failure> {
     let directory = workshop.containers.join(&create.name);
     let hosts = directory.join("hosts");
@@ -165,8 +288,14 @@ async fn assemble(
         .step("make a directory for the container")?;
     let (streams, ends) = connect(stdio).step("make pipes for the container")?;
     create.start.streams = streams.stdio.each_ref().map(Option::is_some);
-    let made = workshop.shim.create(create, streams).await?;
-    let first = LinuxProcess::new(made, ends, limit, false).await?;
+    let shim = &workshop.shim;
+    let kept = shim.is_lasting().then(|| ends.kept());
+    let kept = kept.transpose().step("keep the pipes of the container")?;
+    let (name, layers) = (create.name.clone(), create.layers.clone());
+    let made = shim.create(create, streams).await?;
+    let process = made.process;
+    let closing = |place| shim.closing(&name, place);
+    let first = LinuxProcess::new(made, ends, limit, false, closing).await?;
     let connected = async {
         let namespace = network_namespace(first.pidfd()).step("find the container's network")?;
         let attachment = workshop
@@ -176,6 +305,13 @@ async fn assemble(
             .map_err(Failure::Engine)?;
         fs::write(&hosts, hosts_file(&hostname, attachment.ip()))
             .step("write /etc/hosts of the container")?;
+        // From here on it outlives the engine: it is whole.
+        if let Some(kept) = kept {
+            record.ip = attachment.ip();
+            record.interface = attachment.interface();
+            let kept = first.kept(kept).step("keep the pipes of the container")?;
+            keep(shim, &name, Some(process), layers, record, kept).await?;
+        }
         Ok(attachment)
     };
     match connected.await {
@@ -186,6 +322,29 @@ async fn assemble(
             Err(failure)
         }
     }
+}
+
+/// Has a lasting shim keep something for the next engine.
+pub(super) async fn keep(
+    shim: &Shim,
+    name: &str,
+    process: Option<i32>,
+    layers: Vec<PathBuf>,
+    record: &impl Serialize,
+    descriptors: Vec<Option<OwnedFd>>,
+) -> Result<(), Problem> {
+    let mut bytes = Vec::new();
+    ciborium::into_writer(record, &mut bytes)
+        .map_err(|error| Problem::Other(format!("cannot write a record: {error}")))?;
+    let keep = Keep {
+        name: name.to_owned(),
+        process,
+        layers,
+        present: descriptors.iter().map(Option::is_some).collect(),
+        record: bytes.into(),
+    };
+    let descriptors: Vec<_> = descriptors.into_iter().flatten().collect();
+    shim.keep(keep, &descriptors).await
 }
 
 /// Makes the directory of a container. The container's root passes through it and sees nothing in it.
@@ -226,7 +385,7 @@ fn host_pid(pidfd: &OwnedFd) -> io::Result<i32> {
 }
 
 /// Removes what there is of a container whose processes have ended.
-async fn clear(workshop: &Arc<Workshop>, traces: Traces) {
+pub(super) async fn clear(workshop: &Arc<Workshop>, traces: Traces) {
     let workshop_ = Arc::clone(workshop);
     let done = workshop
         .removals
@@ -268,7 +427,13 @@ impl Inner {
                 drop(attachment);
                 let traces = locked(&self.traces).take();
                 if let Some(traces) = traces {
+                    let name = traces.name.clone();
                     clear(&self.workshop, traces).await;
+                    if self.workshop.shim.is_lasting()
+                        && let Err(problem) = self.workshop.shim.forget(name).await
+                    {
+                        tracing::debug!(%problem, "the shim has gone before it could forget a container");
+                    }
                 }
             })
             .await;
@@ -286,7 +451,9 @@ impl Inner {
             .shim
             .exec(exec, streams, self.first.pidfd())
             .await?;
-        let process = LinuxProcess::new(made, ends, self.limit.clone(), true).await?;
+        let limit = self.limit.clone();
+        // It ends with the engine in any case.
+        let process = LinuxProcess::new(made, ends, limit, true, |_| None).await?;
         match process.go().await {
             // These are ends of the process, which tells of them itself.
             Ok(()) | Err(Problem::NotFound(_) | Problem::NotExecutable(_)) => Ok(process),

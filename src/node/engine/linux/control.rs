@@ -3,7 +3,8 @@
 //! ```text
 //! engine ── Setup ──▶ shim            once, first
 //! engine ── Create, Exec ──▶ shim     any number at a time; each is handled by a process of its own
-//! engine ◀── Here, Ready, Made, Failed, HelperEnded, Ended ── shim
+//! engine ── Keep, LetGo, Forget, Lease ──▶ shim      if it is to outlive the engine, see `custody`
+//! engine ◀── Here, Ready, Made, Done, Failed, HelperEnded, Ended ── shim
 //! ```
 //!
 //! Each process of a container has a socket of its own besides, on which it says what became of it until its program
@@ -19,6 +20,7 @@ use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut, Read, Seek, Write};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use nix::sys::memfd::{MemFdCreateFlag, memfd_create};
 use nix::sys::socket::{
@@ -28,6 +30,7 @@ use nix::sys::socket::{
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::custody::{Keep, Place};
 use crate::node::engine::Program;
 use crate::protocol::container::{Limits, PrebootFile, WindowSize};
 
@@ -39,7 +42,8 @@ const MOST_DESCRIPTORS: usize = 8;
 /// From the engine to its shim.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Request {
-    /// Make your view of the machine. Descriptor: a lock, to be held until the end.
+    /// Make your view of the machine. Descriptors: a lock, to be held until the end, and with a lease the socket where the next
+    /// engine connects.
     Setup(Setup),
     /// Make a container. Descriptors: those of [`Streams`].
     Create {
@@ -55,6 +59,29 @@ pub(super) enum Request {
         /// What to start.
         exec: Box<Exec>,
     },
+    /// Keep something for the next engine. Descriptors: those that it names.
+    Keep {
+        /// Names the request.
+        request: u32,
+        /// What to keep.
+        keep: Box<Keep>,
+    },
+    /// The engine has closed a descriptor that is kept, and so it is to be closed. There is no answer.
+    LetGo {
+        /// The container.
+        name: String,
+        /// Which one.
+        place: Place,
+    },
+    /// Keep something no longer.
+    Forget {
+        /// Names the request.
+        request: u32,
+        /// The container.
+        name: String,
+    },
+    /// Wait so long for the next engine. There is no answer.
+    Lease(Duration),
 }
 
 /// What a shim works with.
@@ -64,6 +91,8 @@ pub(super) struct Setup {
     pub(super) layers: PathBuf,
     /// Directory of the containers.
     pub(super) containers: PathBuf,
+    /// How long to keep the containers when the engine has died; none if they are to die with it.
+    pub(super) lease: Option<Duration>,
 }
 
 /// A container to make.
@@ -182,6 +211,11 @@ pub(super) enum Report {
         request: u32,
         /// Names the process in [`Report::Ended`].
         process: i32,
+    },
+    /// It is done.
+    Done {
+        /// The request.
+        request: u32,
     },
     /// It cannot be done.
     Failed {
@@ -356,6 +390,20 @@ pub(super) fn send_plain<T: Serialize>(socket: impl AsFd, message: &T) -> io::Re
 pub(super) fn receive<T: DeserializeOwned>(
     socket: impl AsFd,
 ) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+    receive_with(socket, MsgFlags::empty())
+}
+
+/// The message that would be received, which stays there.
+pub(super) fn peek<T: DeserializeOwned>(
+    socket: impl AsFd,
+) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+    receive_with(socket, MsgFlags::MSG_PEEK)
+}
+
+fn receive_with<T: DeserializeOwned>(
+    socket: impl AsFd,
+    flags: MsgFlags,
+) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
     let mut bytes = vec![0; INLINE + 1];
     let mut space = nix::cmsg_space!([i32; MOST_DESCRIPTORS]);
     let mut descriptors = Vec::new();
@@ -366,11 +414,10 @@ pub(super) fn receive<T: DeserializeOwned>(
                 socket.as_fd().as_raw_fd(),
                 &mut slices,
                 Some(&mut space),
-                MsgFlags::MSG_CMSG_CLOEXEC,
+                flags | MsgFlags::MSG_CMSG_CLOEXEC,
             ) {
-                Err(nix::errno::Errno::EINTR) => {}
-                // The other side has died with messages from us unread.
-                Err(nix::errno::Errno::ECONNRESET) => return Ok(None),
+                // The latter says that the other side has died with messages from us unread. What it has sent comes next.
+                Err(nix::errno::Errno::EINTR | nix::errno::Errno::ECONNRESET) => {}
                 other => break other?,
             }
         };
@@ -383,13 +430,18 @@ pub(super) fn receive<T: DeserializeOwned>(
                 );
             }
         }
+        if received.flags.contains(MsgFlags::MSG_CTRUNC) {
+            return Err(io::Error::other(
+                "a message came without all of its descriptors: this process may have no more of them open",
+            ));
+        }
         received.bytes
     };
     if length == 0 {
         return Ok(None);
     }
     let message = if bytes[0] == 0 {
-        ciborium::from_reader(&bytes[1..length]).map_err(io::Error::other)?
+        ciborium::from_reader(&bytes[1..length]).map_err(malformed)?
     } else {
         let file = descriptors.pop().ok_or_else(|| {
             io::Error::new(io::ErrorKind::InvalidData, "a message without its content")
@@ -398,9 +450,13 @@ pub(super) fn receive<T: DeserializeOwned>(
         file.rewind()?;
         let mut content = Vec::new();
         file.read_to_end(&mut content)?;
-        ciborium::from_reader(content.as_slice()).map_err(io::Error::other)?
+        ciborium::from_reader(content.as_slice()).map_err(malformed)?
     };
     Ok(Some((message, descriptors)))
+}
+
+fn malformed(error: ciborium::de::Error<io::Error>) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, error)
 }
 
 #[cfg(test)]
@@ -426,6 +482,35 @@ mod tests {
         File::from(read).read_exact(&mut byte).expect("read");
         drop(left);
         assert!(receive::<Report>(&right).expect("closed").is_none());
+    }
+
+    #[test]
+    fn what_was_sent_before_the_end_arrives_whatever_was_left_unread() {
+        let (left, right) = pair().expect("a socket pair");
+        send_plain(&right, &Report::Ready).expect("sent");
+        send_plain(&left, &Report::Done { request: 1 }).expect("sent");
+        drop(left);
+        assert!(matches!(
+            receive::<Report>(&right).expect("received"),
+            Some((Report::Done { request: 1 }, _))
+        ));
+        assert!(receive::<Report>(&right).expect("closed").is_none());
+    }
+
+    #[test]
+    fn a_message_that_was_looked_at_is_still_there() {
+        let (left, right) = pair().expect("a socket pair");
+        let (_read, write) = nix::unistd::pipe().expect("a pipe");
+        let text = "x".repeat(INLINE);
+        let failed = Progress::Failed(Problem::Other(text));
+        send(&left, &failed, &[write]).expect("sent");
+        for take in [peek::<Progress>, peek, receive] {
+            let (message, descriptors) = take(&right).expect("received").expect("open");
+            assert!(
+                matches!(message, Progress::Failed(Problem::Other(text)) if text.len() == INLINE)
+            );
+            assert_eq!(descriptors.len(), 1);
+        }
     }
 
     #[test]

@@ -58,6 +58,24 @@ impl Ranges {
     }
 }
 
+impl Ranges {
+    /// Takes the range that begins with the id `first`, if it is one of ours and free.
+    pub(super) fn take_again(self: &Arc<Self>, first: u32) -> Option<Range> {
+        let place = first.checked_sub(FIRST)? / IDS;
+        let index = place.checked_sub(u32::from(self.slot) * CONTAINERS)? as usize;
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = state.taken.get_mut(index)?;
+        if std::mem::replace(taken, true) {
+            return None;
+        }
+        state.next = index + 1;
+        Some(Range {
+            index,
+            ranges: Arc::clone(self),
+        })
+    }
+}
+
 impl Range {
     /// The id that the container's root has outside.
     pub(super) fn first(&self) -> u32 {
@@ -92,6 +110,19 @@ mod tests {
         assert!(u64::from(last.first()) + u64::from(IDS) < u64::from(u32::MAX));
         let first_of_next = Ranges::new(1).take().expect("free").first();
         assert_eq!(first_of_next, FIRST + CONTAINERS * IDS);
+    }
+
+    #[test]
+    fn a_range_is_taken_again_once_and_only_where_it_belongs() {
+        let taken = Ranges::new(3).take().expect("free").first();
+        let next = Ranges::new(3);
+        let again = next.take_again(taken).expect("free");
+        assert_eq!(again.first(), taken);
+        assert!(next.take_again(taken).is_none());
+        for elsewhere in [0, FIRST, taken + CONTAINERS * IDS, u32::MAX] {
+            assert!(next.take_again(elsewhere).is_none(), "{elsewhere}");
+        }
+        assert_ne!(next.take().expect("free").first(), taken);
     }
 
     #[test]

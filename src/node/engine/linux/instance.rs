@@ -3,15 +3,24 @@
 //! The number, a *slot*, is the machine's, not the state directory's: user ids, cgroups, links and addresses are named by
 //! it. Who has a slot holds a lock on `/run/20ft/SLOT`, an engine and its shim together, so that the lock is free only when
 //! both are gone. The file says which state directory the engine works in.
+//!
+//! Beside it, `/run/20ft/SLOT.sock` is where a lasting shim is found by the next engine on the same state directory. It is
+//! for root: the directory is closed to others, and no container sees it.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, listen, socket,
+};
+
 use super::cgroups::{self, Hierarchies};
 use super::network;
+use super::takeover::Heritage;
 use crate::node::engine::EngineError;
 
 /// Where the locks are.
@@ -30,15 +39,7 @@ pub(super) struct Instance {
 impl Instance {
     /// Sweeps what dead engines have left, and takes the first free slot.
     pub(super) fn take(state: &Path) -> Result<Self, EngineError> {
-        private_directory(Path::new(LOCKS))
-            .map_err(|source| failed("make the directory of the locks, /run/20ft", source))?;
-        let lock_failed = |source| failed("lock a slot in /run/20ft", source);
-        for slot in abandoned(state).map_err(lock_failed)? {
-            if let Some(lock) = lock(slot).map_err(lock_failed)? {
-                sweep(slot, &lock, state)?;
-                fs::remove_file(lock_path(slot)).map_err(lock_failed)?;
-            }
-        }
+        sweep_dead(state)?;
         for slot in 0..SLOTS {
             let Some(mut lock) = lock(slot).map_err(lock_failed)? else {
                 continue;
@@ -52,23 +53,28 @@ impl Instance {
             lock.set_len(0)
                 .and_then(|()| lock.write_all(state.as_os_str().as_bytes()))
                 .map_err(lock_failed)?;
-            private_directory(&state.join("run"))
-                .and_then(|()| private_directory(&directory))
-                .map_err(|source| {
-                    failed(
-                        &format!("make the directory {}", directory.display()),
-                        source,
-                    )
-                })?;
-            return Ok(Self {
+            let instance = Self {
                 slot,
                 lock,
                 directory,
-            });
+            };
+            instance.make_directory()?;
+            return Ok(instance);
         }
         Err(EngineError::InUse(format!(
             "every place for a running `tf` on this machine (there are {SLOTS}; see /run/20ft)"
         )))
+    }
+
+    /// Takes the place of an engine that has died, and sweeps what others have left.
+    pub(super) fn resume(heritage: &Heritage, state: &Path) -> Result<Self, EngineError> {
+        sweep_dead(state)?;
+        let lock = heritage.lock.try_clone();
+        Ok(Self {
+            slot: heritage.slot,
+            lock: lock.map_err(|source| failed("keep the lock of a slot", source))?,
+            directory: state.join("run").join(heritage.slot.to_string()),
+        })
     }
 
     /// The number.
@@ -81,23 +87,74 @@ impl Instance {
         &self.directory
     }
 
+    /// Makes the directory, unless it is there.
+    pub(super) fn make_directory(&self) -> Result<(), EngineError> {
+        let make = |directory: &Path| {
+            private_directory(directory).map_err(|source| {
+                failed(
+                    &format!("make the directory {}", directory.display()),
+                    source,
+                )
+            })
+        };
+        // The one above first, which is to be closed to others as well.
+        self.directory.parent().map_or(Ok(()), make)?;
+        make(&self.directory)
+    }
+
     /// The lock, to be held by the shim too.
     pub(super) fn lock(&self) -> io::Result<File> {
         self.lock.try_clone()
     }
 
-    /// Removes all that the instance has left. Its shim is gone.
-    pub(super) fn clear(&self) -> Result<(), EngineError> {
+    /// A socket for the next engine to connect to. Does not block.
+    pub(super) fn listen(&self) -> io::Result<OwnedFd> {
+        let path = socket_path(self.slot);
+        // Of somebody who had the slot before.
+        remove_if_there(&path)?;
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let socket = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?;
+        bind(socket.as_raw_fd(), &UnixAddr::new(&path)?)?;
+        listen(&socket, Backlog::new(4)?)?;
+        Ok(socket)
+    }
+
+    /// Removes what the containers of the instance have left. Its shim is gone.
+    pub(super) fn clear_containers(&self) -> Result<(), EngineError> {
         let hierarchies = Hierarchies::find()
             .map_err(|source| failed("find the cgroups of the machine", source))?;
         hierarchies
             .remove(&cgroups::instance(self.slot))
             .map_err(|source| failed("remove the cgroups of containers", source))?;
         hierarchies.remove_top();
-        remove_directory(&self.directory)?;
+        remove_directory(&self.directory)
+    }
+
+    /// Removes all that the instance has left. Its shim is gone.
+    pub(super) fn clear(&self) -> Result<(), EngineError> {
+        self.clear_containers()?;
+        remove_if_there(&socket_path(self.slot))
+            .map_err(|source| failed("remove a socket from /run/20ft", source))?;
         fs::remove_file(lock_path(self.slot))
             .map_err(|source| failed("remove a lock from /run/20ft", source))
     }
+}
+
+fn lock_failed(source: io::Error) -> EngineError {
+    failed("lock a slot in /run/20ft", source)
+}
+
+/// Sweeps what dead engines have left.
+fn sweep_dead(state: &Path) -> Result<(), EngineError> {
+    private_directory(Path::new(LOCKS))
+        .map_err(|source| failed("make the directory of the locks, /run/20ft", source))?;
+    for slot in abandoned(state).map_err(lock_failed)? {
+        if let Some(lock) = lock(slot).map_err(lock_failed)? {
+            sweep(slot, &lock, state)?;
+            fs::remove_file(lock_path(slot)).map_err(lock_failed)?;
+        }
+    }
+    Ok(())
 }
 
 /// Slots that somebody has used, according to their locks and directories.
@@ -117,6 +174,40 @@ fn abandoned(state: &Path) -> io::Result<Vec<u16>> {
         }
     }
     Ok(slots)
+}
+
+/// Slots of engines on this state directory, dead or alive, that may have a lasting shim.
+pub(super) fn lasting(state: &Path) -> io::Result<Vec<u16>> {
+    let slots = abandoned(state)?;
+    let ours = |slot: &u16| {
+        // One that goes meanwhile is nobody's.
+        socket_path(*slot).exists()
+            && fs::read(lock_path(*slot)).is_ok_and(|owner| owner == state.as_os_str().as_bytes())
+    };
+    Ok(slots.into_iter().filter(ours).collect())
+}
+
+/// The names of what is in a directory.
+pub(super) fn names(directory: &Path) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(directory) else {
+        return Vec::new();
+    };
+    entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect()
+}
+
+/// Where the shim of a slot waits for the next engine.
+pub(super) fn socket_path(slot: u16) -> PathBuf {
+    Path::new(LOCKS).join(format!("{slot}.sock"))
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 fn lock_path(slot: u16) -> PathBuf {
@@ -168,7 +259,8 @@ fn sweep(slot: u16, mut lock: &File, state: &Path) -> Result<(), EngineError> {
             remove_directory(&state.join("run").join(slot.to_string()))?;
         }
     }
-    Ok(())
+    remove_if_there(&socket_path(slot))
+        .map_err(|source| failed("remove a socket from /run/20ft", source))
 }
 
 fn remove_directory(directory: &Path) -> Result<(), EngineError> {

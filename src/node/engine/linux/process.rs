@@ -9,12 +9,13 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use nix::sys::stat::{Mode, fchmod};
 use tokio::io::unix::AsyncFd;
-use tokio::net::unix::pipe;
 use tokio::sync::{oneshot, watch};
 
 use super::cgroups::Hierarchies;
-use super::client::Made;
+use super::client::{Closing, Made};
 use super::control::{self, Problem, Progress, Status, Step, Streams};
+use super::custody::Place;
+use super::stream::Stream;
 use super::sys;
 use super::terminal::{Terminal, TerminalEnd};
 use crate::node::engine::{EngineError, Process, ProcessIo};
@@ -28,6 +29,23 @@ pub(super) struct Ends {
     stdout: Option<OwnedFd>,
     stderr: Option<OwnedFd>,
     terminal: bool,
+}
+
+impl Ends {
+    /// The same once more, for the shim to keep, as far as there is something in each [`Place`] but that of the process and the
+    /// terminal.
+    pub(super) fn kept(&self) -> io::Result<Vec<Option<OwnedFd>>> {
+        let copy = |fd: &OwnedFd| fd.try_clone();
+        Ok(vec![
+            None,
+            Some(copy(&self.progress)?),
+            Some(copy(&self.go)?),
+            self.stdin.as_ref().map(copy).transpose()?,
+            self.stdout.as_ref().map(copy).transpose()?,
+            self.stderr.as_ref().map(copy).transpose()?,
+            None,
+        ])
+    }
 }
 
 /// Both ends of what a process is to be connected to.
@@ -79,9 +97,17 @@ pub(super) struct MemoryLimit {
 }
 
 impl MemoryLimit {
-    fn kills(&self) -> u64 {
+    /// How many processes of the container it has killed.
+    pub(super) fn kills(&self) -> u64 {
         self.hierarchies.out_of_memory_kills(&self.cgroup)
     }
+}
+
+/// What tells how a process ends.
+struct End {
+    ended: oneshot::Receiver<Status>,
+    /// With how many processes the kernel had killed before.
+    limit: Option<(u64, MemoryLimit)>,
 }
 
 /// A process in a container.
@@ -97,56 +123,119 @@ pub(super) struct LinuxProcess {
 }
 
 impl LinuxProcess {
-    /// The process that the shim has made, connected to `ends`. It waits to be told to go.
+    /// The process that the shim has made, connected to `ends`. It waits to be told to go. `closing` is what tells the shim
+    /// that a stream was closed, if it wants to know.
     pub(super) async fn new(
         made: Made,
-        ends: Ends,
+        mut ends: Ends,
         limit: Option<MemoryLimit>,
         further: bool,
+        closing: impl Fn(Place) -> Option<Closing>,
     ) -> Result<Self, Problem> {
-        let (progress, launched) = watch::channel(None);
-        let (over, exit) = watch::channel(None);
-        let (opened, opening) = oneshot::channel();
-        let socket = sys::watch(nonblocking(ends.progress)?).step("watch a socket")?;
-        tokio::spawn(follow(socket, opened, progress));
         // Counted now, because a process may be killed as soon as it goes.
         let limit = limit.map(|limit| (limit.kills(), limit));
-        tokio::spawn(await_exit(made.ended, launched.clone(), limit, over));
-
-        let mut io = ProcessIo::default();
-        let mut terminal = None;
-        if ends.terminal {
+        let end = End {
+            ended: made.ended,
+            limit,
+        };
+        let (opened, opening) = oneshot::channel();
+        let awaited = std::mem::take(&mut ends.terminal);
+        let mut process = Self::connect(made.pidfd, ends, end, opened, closing)?;
+        process.further = further;
+        if awaited {
             let Ok(master) = opening.await else {
-                let outcome = launched.borrow().clone();
+                let outcome = process.launched.borrow().clone();
                 return Err(outcome.and_then(Result::err).unwrap_or_else(|| {
                     Problem::Other("the process ended before it had a terminal".to_owned())
                 }));
             };
-            let master = Arc::new(Terminal::new(master).step("watch a terminal")?);
-            io.stdin = Some(Box::new(TerminalEnd::new(Arc::clone(&master))));
-            io.stdout = Some(Box::new(TerminalEnd::new(Arc::clone(&master))));
-            terminal = Some(master);
-        } else {
-            let watched = "watch a standard stream";
-            if let Some(fd) = ends.stdin {
-                io.stdin = Some(Box::new(pipe::Sender::from_owned_fd(fd).step(watched)?));
-            }
-            if let Some(fd) = ends.stdout {
-                io.stdout = Some(Box::new(pipe::Receiver::from_owned_fd(fd).step(watched)?));
-            }
-            if let Some(fd) = ends.stderr {
-                io.stderr = Some(Box::new(pipe::Receiver::from_owned_fd(fd).step(watched)?));
-            }
+            process.add_terminal(master)?;
+        }
+        Ok(process)
+    }
+
+    /// The first process of a container of an engine that has died, with the descriptors that the shim has kept.
+    pub(super) fn restore(
+        mut kept: Vec<Option<OwnedFd>>,
+        ended: oneshot::Receiver<Status>,
+        limit: Option<(u64, MemoryLimit)>,
+        closing: impl Fn(Place) -> Option<Closing>,
+    ) -> Result<Self, Problem> {
+        let mut take = |place: Place| kept.get_mut(place as usize).and_then(Option::take);
+        let missing = || Problem::Other("a container was kept without its descriptors".to_owned());
+        let pidfd = take(Place::Process).ok_or_else(missing)?;
+        let ends = Ends {
+            progress: take(Place::Progress).ok_or_else(missing)?,
+            go: take(Place::Go).ok_or_else(missing)?,
+            stdin: take(Place::Stdin),
+            stdout: take(Place::Stdout),
+            stderr: take(Place::Stderr),
+            terminal: false,
+        };
+        let terminal = take(Place::Terminal);
+        // The terminal was opened long ago.
+        let (opened, _) = oneshot::channel();
+        let end = End { ended, limit };
+        let mut process = Self::connect(pidfd, ends, end, opened, closing)?;
+        if let Some(master) = terminal {
+            process.add_terminal(master)?;
+        }
+        Ok(process)
+    }
+
+    fn connect(
+        pidfd: OwnedFd,
+        ends: Ends,
+        end: End,
+        opened: oneshot::Sender<OwnedFd>,
+        closing: impl Fn(Place) -> Option<Closing>,
+    ) -> Result<Self, Problem> {
+        let (progress, launched) = watch::channel(None);
+        let (over, exit) = watch::channel(None);
+        let socket = sys::watch(nonblocking(ends.progress)?).step("watch a socket")?;
+        tokio::spawn(follow(socket, opened, progress));
+        tokio::spawn(await_exit(end, launched.clone(), over));
+        let mut io = ProcessIo::default();
+        let watched = "watch a standard stream";
+        if let Some(fd) = ends.stdin {
+            let stream = Stream::sender(fd, closing(Place::Stdin)).step(watched)?;
+            io.stdin = Some(Box::new(stream));
+        }
+        if let Some(fd) = ends.stdout {
+            let stream = Stream::receiver(fd, closing(Place::Stdout)).step(watched)?;
+            io.stdout = Some(Box::new(stream));
+        }
+        if let Some(fd) = ends.stderr {
+            let stream = Stream::receiver(fd, closing(Place::Stderr)).step(watched)?;
+            io.stderr = Some(Box::new(stream));
         }
         Ok(Self {
-            pidfd: Arc::new(made.pidfd),
+            pidfd: Arc::new(pidfd),
             io: Mutex::new(io),
             go: Mutex::new(Some(ends.go)),
             launched,
             exit,
-            terminal,
-            further,
+            terminal: None,
+            further: false,
         })
+    }
+
+    fn add_terminal(&mut self, master: OwnedFd) -> Result<(), Problem> {
+        let master = Arc::new(Terminal::new(master).step("watch a terminal")?);
+        let io = self.io.get_mut().unwrap_or_else(PoisonError::into_inner);
+        io.stdin = Some(Box::new(TerminalEnd::new(Arc::clone(&master))));
+        io.stdout = Some(Box::new(TerminalEnd::new(Arc::clone(&master))));
+        self.terminal = Some(master);
+        Ok(())
+    }
+
+    /// Adds what it has to what `ends` had, for the shim to keep.
+    pub(super) fn kept(&self, mut ends: Vec<Option<OwnedFd>>) -> io::Result<Vec<Option<OwnedFd>>> {
+        ends[Place::Process as usize] = Some(self.pidfd.try_clone()?);
+        if let Some(terminal) = &self.terminal {
+            ends[Place::Terminal as usize] = Some(terminal.master()?);
+        }
+        Ok(ends)
     }
 
     /// Stands for the process.
@@ -271,9 +360,11 @@ async fn follow(
         let Ok(mut guard) = socket.readable().await else {
             break Ok(());
         };
-        match guard.try_io(|socket| control::receive::<Progress>(socket.get_ref())) {
+        // What it failed with stays there, for the next engine if this one dies before anybody has been told.
+        match guard.try_io(|socket| control::peek::<Progress>(socket.get_ref())) {
             Err(_would_block) => {}
             Ok(Ok(Some((Progress::Terminal, descriptors)))) => {
+                let _ = control::receive::<Progress>(socket.get_ref());
                 if let (Some(opened), Some(master)) =
                     (opened.take(), descriptors.into_iter().next())
                 {
@@ -291,11 +382,11 @@ async fn follow(
 
 /// Finds out how the process ended.
 async fn await_exit(
-    ended: oneshot::Receiver<Status>,
+    end: End,
     mut launched: watch::Receiver<Option<Result<(), Problem>>>,
-    limit: Option<(u64, MemoryLimit)>,
     exit: watch::Sender<Option<Exit>>,
 ) {
+    let End { ended, limit } = end;
     let status = ended.await;
     // Closed by its end at the latest.
     let outcome = match launched.wait_for(Option::is_some).await {

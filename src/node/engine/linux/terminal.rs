@@ -24,6 +24,11 @@ impl Terminal {
         sys::watch(master).map(Self)
     }
 
+    /// The master, once more.
+    pub(super) fn master(&self) -> io::Result<OwnedFd> {
+        self.0.get_ref().try_clone()
+    }
+
     /// Sets its size, which tells the programs at it.
     pub(super) fn resize(&self, size: WindowSize) -> io::Result<()> {
         let size = libc::winsize {

@@ -50,6 +50,12 @@ impl Attachment {
         self.lease.address
     }
 
+    /// The number of its interface.
+    #[must_use]
+    pub fn interface(&self) -> u32 {
+        self.lease.index
+    }
+
     /// Connects to a TCP port from inside the container: to 127.0.0.1 first, then to its own address, then to `::1`.
     ///
     /// # Errors

@@ -19,6 +19,7 @@
 
 mod attachment;
 mod firewall;
+mod legacy;
 mod namespace;
 mod netlink;
 mod nft;
@@ -41,6 +42,7 @@ use tokio::task::spawn_blocking;
 
 pub use self::attachment::Attachment;
 use self::firewall::Firewall;
+pub use self::legacy::Legacy;
 use self::namespace::{Entrance, Namespace};
 use self::netlink::Socket;
 use self::node::{Node, Remover};
@@ -65,6 +67,8 @@ const CONTAINERS: [Subnet; 6] = [
 #[derive(Debug)]
 pub struct Network {
     node: Arc<Node>,
+    netns: OwnedFd,
+    containers: Subnet,
     entrance: Entrance,
     remover: Remover,
     /// The way out, and the index of its end in the node's namespace; none where the kernel cannot keep containers apart
@@ -143,6 +147,8 @@ impl Network {
         };
         Ok(Self {
             node,
+            netns: namespace.netns,
+            containers: plan.containers,
             entrance: namespace.entrance,
             remover,
             uplink: Mutex::new(uplink),

@@ -81,12 +81,29 @@ pub(super) struct Namespace {
 impl Namespace {
     /// Makes a namespace with these packet filter rules. Without a packet filter it forwards nothing.
     pub(super) fn create(rules: Batch) -> io::Result<Self> {
+        Self::start(move || enter_new(rules))
+    }
+
+    /// Works on a namespace that an earlier process has made. `filtered` says whether it has a packet filter.
+    pub(super) fn resume(netns: OwnedFd, filtered: bool) -> io::Result<Self> {
+        Self::start(move || {
+            setns(&netns, CloneFlags::CLONE_NEWNET)?;
+            Parts::open(if filtered {
+                Filter::open()
+            } else {
+                Err(io::ErrorKind::Unsupported.into())
+            })
+        })
+    }
+
+    /// Starts the thread, which enters the namespace with `enter`.
+    fn start(enter: impl FnOnce() -> io::Result<Parts> + Send + 'static) -> io::Result<Self> {
         let (jobs, inbox) = mpsc::channel();
         let (ready, made) = mpsc::sync_channel(1);
         thread::Builder::new()
             .name("tf-netns".to_owned())
             .spawn(move || {
-                let namespace = enter_new(rules);
+                let namespace = enter();
                 let home = namespace
                     .as_ref()
                     .ok()
@@ -115,6 +132,18 @@ struct Parts {
     filter: io::Result<Filter>,
 }
 
+impl Parts {
+    /// Those of the namespace that the calling thread is in.
+    fn open(filter: io::Result<Filter>) -> io::Result<Self> {
+        Ok(Self {
+            netns: File::open("/proc/thread-self/ns/net")?.into(),
+            route: Socket::open(SockProtocol::NetlinkRoute)?,
+            slow_route: Socket::open(SockProtocol::NetlinkRoute)?,
+            filter,
+        })
+    }
+}
+
 fn enter_new(rules: Batch) -> io::Result<Parts> {
     unshare(CloneFlags::CLONE_NEWNET)?;
     for (name, value) in SETTINGS {
@@ -129,12 +158,7 @@ fn enter_new(rules: Batch) -> io::Result<Parts> {
     }
     let filter = Filter::open().and_then(|mut filter| filter.commit(rules).map(|()| filter));
     write_setting("ipv4/ip_forward", if filter.is_ok() { "1" } else { "0" })?;
-    Ok(Parts {
-        netns: File::open("/proc/thread-self/ns/net")?.into(),
-        route: Socket::open(SockProtocol::NetlinkRoute)?,
-        slow_route: Socket::open(SockProtocol::NetlinkRoute)?,
-        filter,
-    })
+    Parts::open(filter)
 }
 
 /// Writes a setting of the network namespace of the calling thread.

@@ -153,6 +153,23 @@ impl Socket {
         Ok(Self { fd, sequence: 0 })
     }
 
+    /// Goes on with a socket of a process that has died. What it was still to be told is of no interest.
+    pub(super) fn resume(fd: OwnedFd) -> io::Result<Self> {
+        let mut room = vec![0; ANSWER_ROOM];
+        loop {
+            match recv(fd.as_raw_fd(), &mut room, MsgFlags::MSG_DONTWAIT) {
+                Ok(_) | Err(nix::Error::EINTR) => {}
+                Err(nix::Error::EAGAIN) => return Ok(Self { fd, sequence: 0 }),
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+
+    /// The socket, once more.
+    pub(super) fn try_clone(&self) -> io::Result<OwnedFd> {
+        self.fd.try_clone()
+    }
+
     /// Sends messages that the kernel works through in order, and waits until it has. The first error is returned; what
     /// comes after the message that caused it is tried nevertheless.
     pub(super) fn request(&mut self, messages: Vec<Message>) -> io::Result<()> {

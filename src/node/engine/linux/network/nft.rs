@@ -6,6 +6,7 @@
 
 use std::io;
 use std::net::Ipv4Addr;
+use std::os::fd::OwnedFd;
 
 use nix::sys::socket::SockProtocol;
 
@@ -206,6 +207,14 @@ impl Batch {
         self.elements(libc::NFT_MSG_DELSETELEM, 0, set, keys)
     }
 
+    /// Takes all elements out of a set.
+    pub(super) fn empty(self, set: &str) -> Self {
+        let all = Attributes::new()
+            .with_text(kernel::ELEMENTS_TABLE, &self.table)
+            .with_text(kernel::ELEMENTS_SET, set);
+        self.push(libc::NFT_MSG_DELSETELEM, 0, all)
+    }
+
     fn elements(
         mut self,
         kind: libc::c_int,
@@ -290,6 +299,16 @@ impl Filter {
     /// Opens the packet filter of the network namespace of the calling thread.
     pub(super) fn open() -> io::Result<Self> {
         Socket::open(SockProtocol::NetlinkNetFilter).map(Self)
+    }
+
+    /// Goes on with the one of a process that has died, which the tables that it owns are tied to.
+    pub(super) fn resume(fd: OwnedFd) -> io::Result<Self> {
+        Socket::resume(fd).map(Self)
+    }
+
+    /// What the tables that it owns are tied to, once more.
+    pub(super) fn try_clone(&self) -> io::Result<OwnedFd> {
+        self.0.try_clone()
     }
 
     /// Makes all the changes or none.

@@ -10,7 +10,8 @@ use std::thread;
 use super::firewall::Firewall;
 use super::netlink::{Socket, is_absent};
 use super::pool::Pool;
-use super::rtnl::{self, LOOPBACK, VethEnd};
+use super::rtnl::{self, LOOPBACK, Link, VethEnd};
+use super::rules;
 use super::uplink::{self, Addresses};
 use crate::node::engine::EngineError;
 
@@ -47,7 +48,7 @@ pub(super) struct Lease {
     /// The address.
     pub(super) address: Ipv4Addr,
     /// Index of the interface, the same on both sides.
-    index: u32,
+    pub(super) index: u32,
     remover: Remover,
 }
 
@@ -119,6 +120,58 @@ impl Node {
         })
     }
 
+    /// Goes on with what a process that has died has set up in the namespace that `route` was opened in.
+    pub(super) fn resume(
+        mut route: Socket,
+        pool: Pool,
+        firewall: Option<Firewall>,
+        mtu: u32,
+    ) -> io::Result<Self> {
+        let links = links(&mut route)?;
+        let highest = links.iter().map(|link| link.index).max().unwrap_or(0);
+        Ok(Self {
+            route: Mutex::new(route),
+            gateway: pool.gateway(),
+            pool: Mutex::new(pool),
+            firewall: firewall.map(Mutex::new),
+            mtu,
+            // Above those that are still to go, too.
+            next_index: AtomicU32::new(FIRST_INDEX.max(highest + 1)),
+            closing: AtomicBool::new(false),
+        })
+    }
+
+    /// The index of the interface of this name, if there is one.
+    pub(super) fn find(&self, name: &str) -> io::Result<Option<u32>> {
+        let link = rtnl::find(&mut lock(&self.route), name)?;
+        Ok(link.map(|link| link.index))
+    }
+
+    /// The lease of an address and an interface that somebody had before; `None` if that cannot be.
+    pub(super) fn lease_again(
+        &self,
+        address: Ipv4Addr,
+        index: u32,
+        remover: &Remover,
+    ) -> Option<Lease> {
+        lock(&self.pool).take_again(address).then(|| Lease {
+            address,
+            index,
+            remover: remover.clone(),
+        })
+    }
+
+    /// Removes the interfaces of containers apart from these.
+    pub(super) fn retain(&self, kept: &[u32], remover: &Remover) -> io::Result<()> {
+        for link in links(&mut lock(&self.route))? {
+            let container = link.index >= FIRST_INDEX && link.name != rules::UPLINK;
+            if container && !kept.contains(&link.index) {
+                remover.remove_link(link.index);
+            }
+        }
+        Ok(())
+    }
+
     /// Sets up the interface `name` as the node's end of the uplink, and sends through it what is not for containers. Returns
     /// its index.
     pub(super) fn open_uplink(&self, name: &str, addresses: Addresses) -> io::Result<u32> {
@@ -175,6 +228,11 @@ impl Node {
             rtnl::default_route(self.gateway, index),
         ])?;
         lock(&self.route).request(vec![rtnl::settle(index)])
+    }
+
+    /// Whether it has a packet filter.
+    pub(super) fn is_filtered(&self) -> bool {
+        self.firewall.is_some()
     }
 
     /// Lets one container connect to another.
@@ -245,6 +303,12 @@ impl Node {
             }
         }
     }
+}
+
+/// The interfaces of the namespace that `route` was opened in.
+fn links(route: &mut Socket) -> io::Result<Vec<Link>> {
+    let links = route.list(&rtnl::list_links())?;
+    Ok(links.iter().filter_map(|body| Link::parse(body)).collect())
 }
 
 /// Removes an interface, unless it is gone already, as it is when its peer's namespace has ended.

@@ -48,6 +48,20 @@ impl Pool {
         None
     }
 
+    /// Takes this address; false if it is none of the subnet's, or somebody has it.
+    pub(super) fn take_again(&mut self, address: Ipv4Addr) -> bool {
+        let place = address.to_bits().wrapping_sub(self.subnet.first.to_bits());
+        if !(FIRST..=self.subnet.hosts()).contains(&place) || !self.taken.insert(address) {
+            return false;
+        }
+        // Those behind the last one were used least recently.
+        self.next = self.next.max(place + 1);
+        if self.next > self.subnet.hosts() {
+            self.next = FIRST;
+        }
+        true
+    }
+
     /// Whether somebody has the address.
     pub(super) fn is_taken(&self, address: Ipv4Addr) -> bool {
         self.taken.contains(&address)
@@ -78,6 +92,20 @@ mod tests {
         pool.give_back(Ipv4Addr::new(10, 0, 0, 4));
         assert_eq!(pool.take(), Some(Ipv4Addr::new(10, 0, 0, 4)));
         assert_eq!(pool.take(), None);
+    }
+
+    #[test]
+    fn an_address_is_taken_again_once_and_only_where_it_belongs() {
+        let mut pool = pool();
+        let last = |octet| Ipv4Addr::new(10, 0, 0, octet);
+        assert!(pool.take_again(last(3)));
+        assert!(!pool.take_again(last(3)));
+        for elsewhere in [last(1), last(7), last(9), Ipv4Addr::new(9, 255, 255, 255)] {
+            assert!(!pool.take_again(elsewhere), "{elsewhere}");
+        }
+        assert_eq!(pool.take(), Some(last(4)));
+        assert!(pool.take_again(last(6)));
+        assert_eq!(pool.take(), Some(last(2)));
     }
 
     #[test]

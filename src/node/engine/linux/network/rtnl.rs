@@ -120,6 +120,16 @@ pub(super) fn get_link(index: u32) -> Message {
     )
 }
 
+/// Asks for all interfaces.
+pub(super) fn list_links() -> Message {
+    Message::new(
+        libc::RTM_GETLINK,
+        libc::NLM_F_DUMP,
+        &link_header(0, 0),
+        Attributes::new(),
+    )
+}
+
 /// Lets an interface transmit from now on. The end of a veth pair that is put into operation first drops what it should send
 /// until the kernel gets around to noticing that the other end is there, too; asking for the state makes it notice.
 pub(super) fn settle(index: u32) -> Message {

@@ -82,6 +82,11 @@ pub(super) fn close_pairs(pairs: &[Vec<u8>]) -> Batch {
     Batch::new(Family::Inet, NODE_TABLE).remove_elements(PAIRS, pairs)
 }
 
+/// Stops letting any pairs through.
+pub(super) fn close_all_pairs() -> Batch {
+    Batch::new(Family::Inet, NODE_TABLE).empty(PAIRS)
+}
+
 /// The rules of the machine for the uplink interface `uplink`, after which the table is named. `outside` are the interfaces of
 /// the machine's default routes.
 pub(super) fn machine(uplink: &str, outside: &[Link]) -> Batch {

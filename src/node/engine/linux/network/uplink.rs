@@ -8,7 +8,7 @@
 use std::fs;
 use std::io;
 use std::net::Ipv4Addr;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use nix::sys::socket::SockProtocol;
 
@@ -122,6 +122,19 @@ impl Uplink {
         uplink.accept_forwarding()?;
         uplink.add_link(node, addresses, survey.mtu(), route)?;
         Ok(uplink)
+    }
+
+    /// Goes on with that of a process that has died, whose table is tied to `filter`.
+    pub(super) fn resume(slot: u16, filter: OwnedFd) -> io::Result<Self> {
+        Ok(Self {
+            filter: Filter::resume(filter)?,
+            name: interface(slot),
+        })
+    }
+
+    /// What keeps the table in place, once more.
+    pub(super) fn try_clone_filter(&self) -> io::Result<OwnedFd> {
+        self.filter.try_clone()
     }
 
     /// Lets the machine's end transmit, once the node's end is in operation. See [`rtnl::settle`].

@@ -1,0 +1,629 @@
+//! Containers that outlive the process of their engine, which is killed here again and again.
+//!
+//! The engine that is killed runs in a process of its own, which is this test program with the test [`owner`]. It does what
+//! it reads from its standard input, a line each, and says on its standard output when that is done.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio as ProcessStdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tfnz::ids::{ContainerId, Digest};
+use tfnz::node::engine::linux::{LinuxEngine, use_shim_program};
+use tfnz::node::engine::{Adopted, Container, Engine, Process, Program, Spec};
+use tfnz::protocol::container::{Exit, Limits, Stdio, WindowSize};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::engine::{
+    Image, OUTPUT, PATIENCE, Traces, add, exec, finish, program, shell, skip, slot, socket,
+    state_directory, wait_until,
+};
+
+/// The state directory, for the process that is killed.
+const OWNER: &str = "TFNZ_TEST_LASTING_OWNER";
+/// Its lease, in milliseconds.
+const LEASE: &str = "TFNZ_TEST_LASTING_LEASE";
+
+/// Longer than any test runs.
+const LONG: Duration = Duration::from_mins(10);
+
+const ALL: Stdio = Stdio {
+    stdin: true,
+    output: true,
+    terminal: None,
+};
+
+/// A process that has an engine.
+struct Owner {
+    process: Child,
+    input: Option<ChildStdin>,
+    output: BufReader<ChildStdout>,
+}
+
+impl Owner {
+    fn start(state: &Path, lease: Duration) -> Self {
+        // As the harness names it: without the name of the crate.
+        let module = module_path!().split_once("::").expect("a crate").1;
+        let mut process = Command::new(std::env::current_exe().expect("known"))
+            .args(["--exact", &format!("{module}::owner")])
+            .args(["--ignored", "--nocapture"])
+            .env(OWNER, state)
+            .env(LEASE, lease.as_millis().to_string())
+            .stdin(ProcessStdio::piped())
+            .stdout(ProcessStdio::piped())
+            // Whoever kills its group does not mean the containers.
+            .process_group(0)
+            .spawn()
+            .expect("started");
+        let input = process.stdin.take();
+        let output = BufReader::new(process.stdout.take().expect("piped"));
+        let mut owner = Self {
+            process,
+            input,
+            output,
+        };
+        owner.read("ready");
+        owner
+    }
+
+    /// The rest of the next line that begins with this word. The harness writes some, too.
+    #[track_caller]
+    fn read(&mut self, word: &str) -> String {
+        let mut line = String::new();
+        loop {
+            line.clear();
+            let length = self.output.read_line(&mut line).expect("read");
+            assert_ne!(length, 0, "the owner has died before `{word}`");
+            if let Some(rest) = line.trim_end().strip_prefix(word) {
+                return rest.trim().to_owned();
+            }
+        }
+    }
+
+    /// Has it do something.
+    #[track_caller]
+    fn tell(&mut self, line: &str) -> String {
+        self.say(line);
+        self.read("done")
+    }
+
+    fn say(&mut self, line: &str) {
+        let input = self.input.as_mut().expect("it is open");
+        writeln!(input, "{line}").expect("written");
+    }
+
+    /// Kills it, with all in its process group.
+    fn kill(mut self) {
+        let group = i32::try_from(self.process.id()).expect("small");
+        nix::sys::signal::killpg(Pid::from_raw(group), Signal::SIGKILL).expect("killed");
+        self.process.wait().expect("ended");
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        // It has been killed already, unless the test has failed.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Is killed. Only in a process that the other tests start.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "is run by the tests that kill it"]
+async fn owner() {
+    let variable = |name| std::env::var(name).expect("it is set");
+    let (state, lease) = (variable(OWNER), variable(LEASE));
+    let lease = Duration::from_millis(lease.parse().expect("a number"));
+    use_shim_program(env!("CARGO_BIN_EXE_tf"));
+    let engine = LinuxEngine::open_lasting(Path::new(&state), lease).expect("opened");
+    let layers = vec![add(&engine, Image::busybox()).await];
+    let mut containers: Vec<Box<dyn Container>> = Vec::new();
+    let mut processes = Vec::new();
+    let mut streams = BTreeMap::new();
+    println!("ready");
+    let mut lines = std::io::stdin().lines();
+    while let Some(Ok(line)) = lines.next() {
+        let words: Vec<_> = line.splitn(3, ' ').collect();
+        match words[..] {
+            // make (asleep|running|terminal) SCRIPT: a container, the last one from now on.
+            ["make", how, script] => {
+                let made = spec(&layers, shell(script), how == "terminal");
+                let id = made.id.clone();
+                let container = engine.create(made).await.expect("created");
+                if how != "asleep" {
+                    container.start().await.expect("started");
+                }
+                streams.insert(containers.len(), container.first_process().take_io());
+                containers.push(container);
+                println!("done {}", id.as_str());
+            }
+            // exec SCRIPT: a further process in the last one.
+            ["exec", command, argument] => {
+                let last = containers.last().expect("made");
+                let further = last.exec(program(&[command, argument]), OUTPUT).await;
+                processes.push(further.expect("started"));
+                println!("done");
+            }
+            // read LENGTH: of what the last one has written.
+            ["read", length] => {
+                let io = streams.get_mut(&(containers.len() - 1)).expect("made");
+                let mut text = vec![0; length.parse().expect("a number")];
+                let stdout = io.stdout.as_mut().expect("there");
+                stdout.read_exact(&mut text).await.expect("read");
+                println!(
+                    "done {}",
+                    String::from_utf8_lossy(&text).replace(['\n', '\r'], " ")
+                );
+            }
+            // close: the standard input of the last one.
+            ["close"] => {
+                let io = streams.get_mut(&(containers.len() - 1)).expect("made");
+                drop(io.stdin.take());
+                println!("done");
+            }
+            ["adopt"] => {
+                let adopted = engine.adopt().await.expect("adopted");
+                println!("done {}", adopted.len());
+                containers.extend(adopted.into_iter().map(|adopted| adopted.container));
+            }
+            // churn: makes and destroys until it is killed.
+            ["churn"] => loop {
+                let made = spec(&layers, program(&["sleep", "1000"]), false);
+                let container = engine.create(made).await.expect("created");
+                container.start().await.expect("started");
+                println!("made");
+                containers.push(container);
+                if containers.len() > 2 {
+                    let first = containers.remove(0);
+                    first.destroy().await.expect("destroyed");
+                }
+            },
+            _ => panic!("what is `{line}`?"),
+        }
+    }
+}
+
+fn spec(layers: &[Digest], program: Program, terminal: bool) -> Spec {
+    Spec {
+        id: ContainerId::random(),
+        layers: layers.to_vec(),
+        files: vec![],
+        program,
+        stdio: Stdio {
+            terminal: terminal.then_some(WindowSize {
+                rows: 11,
+                columns: 22,
+            }),
+            ..ALL
+        },
+        limits: Limits {
+            memory: Some(64 << 20),
+            ..Limits::default()
+        },
+    }
+}
+
+/// Takes the containers back.
+async fn next(state: &Path) -> (LinuxEngine, BTreeMap<String, Adopted>) {
+    let engine = LinuxEngine::open_lasting(state, LONG).expect("opened");
+    let adopted = engine.adopt().await.expect("adopted");
+    assert!(engine.adopt().await.expect("adopted").is_empty());
+    let adopted = adopted
+        .into_iter()
+        .map(|adopted| (adopted.id.as_str().to_owned(), adopted));
+    (engine, adopted.collect())
+}
+
+/// Reads until there is this text, and returns all that came.
+async fn read_until(stream: &mut (dyn tokio::io::AsyncRead + Send + Unpin), text: &str) -> String {
+    let mut found = String::new();
+    let read = async {
+        while !found.contains(text) {
+            let byte = stream.read_u8().await.expect("read");
+            found.push(char::from(byte));
+        }
+    };
+    let ended = tokio::time::timeout(PATIENCE, read).await;
+    assert!(ended.is_ok(), "`{text}` does not come: {found}");
+    found
+}
+
+async fn wait(process: &dyn Process) -> Exit {
+    let ended = tokio::time::timeout(PATIENCE, process.wait()).await;
+    ended.expect("ends in time")
+}
+
+/// The processes of a container, as the machine has them.
+fn processes(slot: &str, id: &str) -> Vec<Pid> {
+    let mounts = ["/sys/fs/cgroup", "/sys/fs/cgroup/pids"];
+    let files = mounts.map(|mount| {
+        let cgroup = Path::new(mount).join("tf").join(slot).join(id);
+        fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default()
+    });
+    let lines = files.iter().flat_map(|file| file.lines());
+    lines
+        .map(|line| Pid::from_raw(line.parse().expect("a number")))
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_engine_takes_back_what_a_killed_one_has_left() {
+    if skip() {
+        return;
+    }
+    let state = state_directory();
+    let state = state.path();
+    let mut owner = Owner::start(state, LONG);
+    let server = owner.tell("make running while :; do nc -l -p 80 -e cat; done");
+    owner.tell("exec sleep 4321");
+    let asleep = owner.tell("make asleep echo awake; exit 7");
+    let ended = owner
+        .tell("make running trap 'echo late; exit 5' TERM; echo up; while :; do sleep 0.01; done");
+    assert_eq!(owner.tell("read 3"), "up");
+    let cat = owner.tell("make running cat; exit 9");
+    let missing = owner.tell("make asleep true");
+    let shell_at =
+        owner.tell("make terminal stty size; read line; echo got $line; read line; stty size");
+    assert!(owner.tell("read 5").starts_with("11 22"));
+    let deaf = owner.tell("make running cat; echo over; sleep 1000");
+    owner.tell("close");
+    let writer = owner.tell("make running i=0; while echo $i; do i=$((i+1)); done; exit 3");
+    let mut written = owner.tell("read 200");
+    let slot = slot(state);
+    owner.kill();
+
+    // One of them ends while nobody is there.
+    let before = processes(&slot, &ended);
+    assert!(!before.is_empty());
+    // Its first process is the oldest, and hears the signal.
+    let first = *before.iter().min().expect("it runs");
+    kill(first, Signal::SIGTERM).expect("sent");
+    wait_until("it ends", || processes(&slot, &ended).is_empty());
+    // Nobody can take away the layers.
+    let other = LinuxEngine::open(state).expect("opened");
+    let layer = other_layer(state);
+    other.drop_layers(&[layer]).await.expect("no error");
+    assert!(other.has_layer(&layer), "it is in use");
+    other.shutdown().await;
+
+    let (engine, mut adopted) = next(state).await;
+    assert_eq!(adopted.len(), 8);
+
+    let container = &adopted[&writer].container;
+    let mut stdout = container.first_process().take_io().stdout.expect("there");
+    // A pipe of Linux holds 64 KiB, so this is more than was there already.
+    let mut text = vec![0; 100_000];
+    stdout.read_exact(&mut text).await.expect("read");
+    // The test's reader cuts off white space at the ends of lines.
+    written = written.trim_end().to_owned();
+    let text = format!(
+        "{} {}",
+        written,
+        String::from_utf8_lossy(&text).replace('\n', " ")
+    );
+    let mut expected = String::new();
+    for number in 0.. {
+        expected.push_str(&format!("{number} "));
+        if expected.len() > text.len() {
+            break;
+        }
+    }
+    let digits = |text: &str| text.replace(' ', "");
+    assert!(digits(&expected).starts_with(&digits(&text)), "{text:.300}");
+    // It would block for ever if somebody still had the other end.
+    drop(stdout);
+    assert_eq!(wait(container.first_process()).await, Exit::Code(3));
+
+    let container = &adopted[&server].container;
+    let (found, _, _) = exec(
+        &**container,
+        shell("grep -l '[4]321' /proc/[0-9]*/cmdline 2>/dev/null"),
+    )
+    .await;
+    assert_eq!(found, "", "a further process has outlived its engine");
+    let mut stream = container.connect(80).await.expect("connected");
+    stream.write_all(b"echo").await.expect("sent");
+    let mut reply = [0; 4];
+    stream.read_exact(&mut reply).await.expect("echoed");
+    assert_eq!(&reply, b"echo");
+    assert_eq!(container.ip().octets()[..2], [10, 213]);
+
+    let Adopted {
+        container, program, ..
+    } = &adopted[&asleep];
+    assert_eq!(program.args, ["sh", "-c", "echo awake; exit 7"]);
+    let first = container.first_process();
+    let io = first.take_io();
+    assert!(futures_util::FutureExt::now_or_never(first.wait()).is_none());
+    container.start().await.expect("started");
+    let outcome = finish(io, first).await;
+    assert_eq!(outcome, ("awake\n".into(), String::new(), Exit::Code(7)));
+
+    let first = adopted[&ended].container.first_process();
+    let outcome = finish(first.take_io(), first).await;
+    assert_eq!(outcome, ("late\n".into(), String::new(), Exit::Code(5)));
+
+    let first = adopted[&cat].container.first_process();
+    let mut io = first.take_io();
+    let stdin = io.stdin.as_mut().expect("there");
+    stdin.write_all(b"through and through").await.expect("sent");
+    // It sees the end of its input, although the shim had that open, too.
+    let outcome = finish(io, first).await;
+    assert_eq!(
+        outcome,
+        ("through and through".into(), String::new(), Exit::Code(9))
+    );
+
+    let first = adopted[&deaf].container.first_process();
+    let mut io = first.take_io();
+    assert!(io.stdin.is_none(), "it was closed");
+    let stdout = io.stdout.as_mut().expect("there");
+    read_until(&mut **stdout, "over\n").await;
+
+    let first = adopted[&shell_at].container.first_process();
+    let mut io = first.take_io();
+    let (stdin, stdout) = (
+        io.stdin.as_mut().expect("in"),
+        io.stdout.as_mut().expect("out"),
+    );
+    stdin.write_all(b"typed\n").await.expect("sent");
+    read_until(&mut **stdout, "got typed").await;
+    first
+        .resize(WindowSize {
+            rows: 33,
+            columns: 44,
+        })
+        .expect("resized");
+    stdin.write_all(b"\n").await.expect("sent");
+    read_until(&mut **stdout, "33 44").await;
+    assert_eq!(wait(first).await, Exit::Code(0));
+
+    // New ones have other addresses and ids.
+    let fresh = engine
+        .create(spec(&[layer], shell("cat /proc/self/uid_map"), false))
+        .await;
+    let fresh = fresh.expect("created");
+    assert!(
+        adopted
+            .values()
+            .all(|adopted| adopted.container.ip() != fresh.ip())
+    );
+    fresh.destroy().await.expect("destroyed");
+
+    let gone = adopted.remove(&missing).expect("adopted").container;
+    gone.destroy().await.expect("destroyed");
+    assert_eq!(processes(&slot, &missing), []);
+    for adopted in adopted.values() {
+        adopted.container.destroy().await.expect("destroyed");
+    }
+    assert_eq!(Traces::of(state, &slot).processes, [""; 0]);
+    engine.drop_layers(&[layer]).await.expect("dropped");
+    assert!(!engine.has_layer(&layer), "nobody uses it any more");
+    engine.shutdown().await;
+    wait_until("all traces go", || Traces::of(state, &slot).are_none());
+}
+
+/// The only layer in a state directory.
+fn other_layer(state: &Path) -> Digest {
+    let mut entries = fs::read_dir(state.join("layers")).expect("listed");
+    let name = entries
+        .next()
+        .expect("a layer")
+        .expect("listed")
+        .file_name();
+    format!("sha256:{}", name.to_str().expect("text"))
+        .parse()
+        .expect("a digest")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn containers_survive_one_kill_after_the_other() {
+    if skip() {
+        return;
+    }
+    let state = state_directory();
+    let state = state.path();
+    let mut owner = Owner::start(state, LONG);
+    let id = owner.tell("make running while :; do read line; echo got $line; done");
+    for round in 0..3 {
+        owner.kill();
+        owner = Owner::start(state, LONG);
+        assert_eq!(owner.tell("adopt"), (1 + round).to_string());
+        owner.tell("make asleep true");
+    }
+    owner.kill();
+    let (engine, adopted) = next(state).await;
+    assert_eq!(adopted.len(), 4);
+    let mut io = adopted[&id].container.first_process().take_io();
+    let stdin = io.stdin.as_mut().expect("there");
+    stdin.write_all(b"it\n").await.expect("sent");
+    read_until(&mut **io.stdout.as_mut().expect("there"), "got it\n").await;
+    let slot = slot(state);
+    // Dropped without a word: all ends at once, as nobody was killed.
+    drop(engine);
+    wait_until("all processes die", || {
+        Traces::of(state, &slot).processes.is_empty()
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_takes_containers_from_a_living_engine() {
+    if skip() {
+        return;
+    }
+    let state = state_directory();
+    let mut owner = Owner::start(state.path(), LONG);
+    let id = owner.tell("make running while :; do read line; echo got $line; done");
+    let first_slot = slot(state.path());
+    let (second, adopted) = next(state.path()).await;
+    assert!(adopted.is_empty());
+    // An embedded one does not, either, nor does the sweep of any.
+    drop(LinuxEngine::open(state.path()).expect("opened"));
+    second.prepare().await.expect("prepared");
+    second.shutdown().await;
+    assert!(!processes(&first_slot, &id).is_empty());
+    assert!(socket(&first_slot).exists());
+    owner.kill();
+    drop(LinuxEngine::open(state.path()).expect("opened"));
+    let (engine, adopted) = next(state.path()).await;
+    assert_eq!(adopted.keys().collect::<Vec<_>>(), [&id]);
+    engine.shutdown().await;
+    let state = state.path();
+    wait_until("all traces go", || {
+        Traces::of(state, &first_slot).are_none()
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn containers_end_with_the_lease() {
+    if skip() {
+        return;
+    }
+    let state = state_directory();
+    let state = state.path();
+    let lease = Duration::from_millis(300);
+    let mut owner = Owner::start(state, lease);
+    owner.tell("make running sleep 1000");
+    owner.tell("make asleep true");
+    let slot = slot(state);
+    let killed = Instant::now();
+    owner.kill();
+    wait_until("all processes die", || {
+        Traces::of(state, &slot).processes.is_empty()
+    });
+    assert!(killed.elapsed() >= lease, "{:?}", killed.elapsed());
+    let (engine, adopted) = next(state).await;
+    assert!(adopted.is_empty());
+    engine.shutdown().await;
+    wait_until("all traces go", || Traces::of(state, &slot).are_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_half_made_is_cleared_away() {
+    if skip() {
+        return;
+    }
+    let state = state_directory();
+    let state = state.path();
+    for round in 0..8_u32 {
+        let mut owner = Owner::start(state, LONG);
+        owner.say("churn");
+        for _ in 0..=round % 3 {
+            owner.read("made");
+        }
+        // At another place each time, of the ten milliseconds or so that one takes.
+        std::thread::sleep(Duration::from_micros(u64::from(round) * 1_300));
+        owner.kill();
+        let slot = slot(state);
+        let (engine, adopted) = next(state).await;
+        // Two that are there for good, and one or two that come or go.
+        assert!((1..=4).contains(&adopted.len()), "{}", adopted.len());
+        let mut found = 0;
+        for (id, adopted) in &adopted {
+            if !processes(&slot, id).is_empty() {
+                found += 1;
+                let (text, _, exit) = exec(&*adopted.container, program(&["echo", "here"])).await;
+                assert_eq!((text.as_str(), exit), ("here\n", Exit::Code(0)));
+            }
+        }
+        assert_eq!(Traces::of(state, &slot).processes.len(), found);
+        let directories = state.join("run").join(&slot).join("containers");
+        let listed = fs::read_dir(directories).expect("listed").count();
+        assert!(listed <= adopted.len(), "{listed} of {}", adopted.len());
+        engine.shutdown().await;
+        wait_until("all traces go", || Traces::of(state, &slot).are_none());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shim_of_another_version_is_ended_and_swept() {
+    if skip() {
+        return;
+    }
+    // Somebody who does as such a shim does: holds a lock, and offers what nobody here understands.
+    let state = state_directory();
+    let state = state.path().canonicalize().expect("there");
+    fs::create_dir_all("/run/20ft").expect("made");
+    let slot = "127";
+    let lock_path = Path::new("/run/20ft").join(slot);
+    fs::write(&lock_path, state.to_str().expect("text")).expect("written");
+    let lock = fs::File::open(&lock_path).expect("there");
+    lock.try_lock().expect("nobody has it");
+    let mut stranger = Command::new("sleep");
+    let held = lock.as_raw_fd();
+    // SAFETY: one system call between fork and exec.
+    #[allow(unsafe_code, reason = "a descriptor is to be inherited")]
+    unsafe {
+        stranger.pre_exec(move || {
+            nix::fcntl::fcntl(
+                held,
+                nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty()),
+            )?;
+            Ok(())
+        });
+    }
+    let mut stranger = stranger.arg("1000").spawn().expect("started");
+    drop(lock);
+    let listener = listen(&socket(slot));
+    let pid = stranger.id();
+    let offering = std::thread::spawn(move || offer(&listener, pid));
+
+    let opened = tokio::task::spawn_blocking({
+        let state = state.clone();
+        move || LinuxEngine::open_lasting(&state, LONG).expect("opened")
+    });
+    let engine = opened.await.expect("it does not panic");
+    // The engine may have waited for it, too, as it is a child of this process: then there is none any more.
+    match stranger.try_wait() {
+        Ok(status) => assert!(!status.expect("it is killed").success()),
+        Err(error) => assert_eq!(error.raw_os_error(), Some(nix::libc::ECHILD)),
+    }
+    offering.join().expect("offered");
+    assert!(engine.adopt().await.expect("adopted").is_empty());
+    assert!(!socket(slot).exists(), "it is swept");
+    engine.shutdown().await;
+}
+
+fn listen(path: &PathBuf) -> std::os::fd::OwnedFd {
+    use nix::sys::socket::{AddressFamily, Backlog, SockFlag, SockType, UnixAddr};
+    let listener = nix::sys::socket::socket(
+        AddressFamily::Unix,
+        SockType::SeqPacket,
+        SockFlag::SOCK_CLOEXEC,
+        None,
+    )
+    .expect("a socket");
+    let _ = fs::remove_file(path);
+    let address = UnixAddr::new(path).expect("a short path");
+    nix::sys::socket::bind(listener.as_raw_fd(), &address).expect("bound");
+    nix::sys::socket::listen(&listener, Backlog::new(1).expect("small")).expect("listens");
+    listener
+}
+
+/// Offers, as version 9999, the process `pid` to whoever comes.
+fn offer(listener: &impl AsFd, pid: u32) {
+    use nix::sys::socket::{ControlMessage, MsgFlags, accept, sendmsg};
+    let socket = accept(listener.as_fd().as_raw_fd()).expect("somebody comes");
+    let pid = i32::try_from(pid).expect("small");
+    // SAFETY: takes two integers.
+    #[allow(unsafe_code, reason = "has no wrapper")]
+    let pidfd = unsafe { nix::libc::syscall(nix::libc::SYS_pidfd_open, pid, 0) };
+    let pidfd = [i32::try_from(pidfd).expect("small")];
+    sendmsg::<()>(
+        socket,
+        &[std::io::IoSlice::new(
+            b"\0\xa2\x67version\x19\x27\x0f\x64free\xf5",
+        )],
+        &[ControlMessage::ScmRights(&pidfd)],
+        MsgFlags::empty(),
+        None,
+    )
+    .expect("sent");
+}
