@@ -107,6 +107,57 @@ fn kernel_removes_the_network_of_a_killed_owner() {
     });
 }
 
+#[test]
+fn another_process_goes_on_with_the_network_of_a_killed_one() {
+    in_lab(|lab| {
+        let killed = create(lab, 0);
+        let (kept, attachment) = container(lab, &killed);
+        let (peer, peer_attachment) = container(lab, &killed);
+        let (half_made, half_attachment) = container(lab, &killed);
+        let (ip, peer_ip) = (attachment.ip(), peer_attachment.ip());
+        let interfaces = [attachment.interface(), peer_attachment.interface()];
+        lab.wait(killed.allow(ip, peer_ip)).expect("allowed");
+        let _peer_server = peer.listen("0.0.0.0", 80);
+        assert!(kept.reaches(peer_ip, 80));
+        let (legacy, node, filter) = killed.leave().expect("left");
+        // What a process has that is killed, it does not clear away.
+        std::mem::forget((killed, attachment, peer_attachment, half_attachment));
+
+        let next = lab.wait(Network::resume(0, legacy, node, filter));
+        let next = next.expect("resumed");
+        let reattach = |ip, interface, netns: &Netns| next.reattach(ip, interface, netns.fd());
+        let attachment = reattach(ip, interfaces[0], &kept).expect("reattached");
+        let _peer_attachment = reattach(peer_ip, interfaces[1], &peer).expect("reattached");
+        assert!(matches!(
+            reattach(ip, interfaces[0], &kept),
+            Err(EngineError::InUse(_))
+        ));
+        lab.wait(next.retain(interfaces.to_vec())).expect("listed");
+
+        let _outside = lab.outside.listen("0.0.0.0", 80);
+        let _listener = lab.machine.listen("0.0.0.0", 80);
+        assert!(kept.reaches(SERVER, 80));
+        assert_eq!(reached(&kept, &[MACHINE, DOCKER0, UPLINK]), NONE);
+        let _server = kept.listen("127.0.0.1", 81);
+        lab.wait(attachment.connect(81)).expect("connected");
+        eventually("what was half made is gone", || {
+            !half_made.shell("ip -o link").contains("eth0")
+        });
+        assert!(kept.is_kept_from(peer_ip, 80), "the pair is closed");
+        lab.wait(next.allow(ip, peer_ip)).expect("allowed");
+        assert!(kept.reaches(peer_ip, 80));
+        let (fresh, fresh_attachment) = container(lab, &next);
+        assert!(![ip, peer_ip].contains(&fresh_attachment.ip()));
+        assert!(fresh.reaches(SERVER, 80));
+        drop(attachment);
+        eventually("its link is gone", || {
+            !kept.shell("ip -o link").contains("eth0")
+        });
+        lab.wait(next.shutdown());
+        eventually("the uplink is gone", || !lab.state().contains(": tfnz-0"));
+    });
+}
+
 /// Where the child finds the network namespace of its container.
 const CONTAINER: &str = "TF_TEST_NETWORK_CONTAINER";
 
