@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio as ProcessStdio};
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tfnz::ids::{ContainerId, Digest};
@@ -132,9 +133,13 @@ async fn owner() {
     while let Some(Ok(line)) = lines.next() {
         let words: Vec<_> = line.splitn(3, ' ').collect();
         match words[..] {
-            // make (asleep|running|terminal) SCRIPT: a container, the last one from now on.
-            ["make", how, script] => {
-                let made = spec(&layers, shell(script), how == "terminal");
+            // make (asleep|running|terminal) SCRIPT, make program NAME: a container, the last one from now on.
+            ["make", how, what] => {
+                let runs = match how {
+                    "program" => program(&[what]),
+                    _ => shell(what),
+                };
+                let made = spec(&layers, runs, how == "terminal");
                 let id = made.id.clone();
                 let container = engine.create(made).await.expect("created");
                 if how != "asleep" {
@@ -254,164 +259,212 @@ fn processes(slot: &str, id: &str) -> Vec<Pid> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_next_engine_takes_back_what_a_killed_one_has_left() {
+async fn an_adopted_container_is_reached_and_can_be_worked_in() {
     if skip() {
         return;
     }
     let state = state_directory();
-    let state = state.path();
-    let mut owner = Owner::start(state, LONG);
-    let server = owner.tell("make running while :; do nc -l -p 80 -e cat; done");
+    let mut owner = Owner::start(state.path(), LONG);
+    let id = owner.tell("make running while :; do nc -l -p 80 -e cat; done");
     owner.tell("exec sleep 4321");
-    let asleep = owner.tell("make asleep echo awake; exit 7");
-    let ended = owner
-        .tell("make running trap 'echo late; exit 5' TERM; echo up; while :; do sleep 0.01; done");
-    assert_eq!(owner.tell("read 3"), "up");
-    let cat = owner.tell("make running cat; exit 9");
-    let missing = owner.tell("make asleep true");
-    let shell_at =
-        owner.tell("make terminal stty size; read line; echo got $line; read line; stty size");
-    assert!(owner.tell("read 5").starts_with("11 22"));
-    let deaf = owner.tell("make running cat; echo over; sleep 1000");
-    owner.tell("close");
-    let writer = owner.tell("make running i=0; while echo $i; do i=$((i+1)); done; exit 3");
-    let mut written = owner.tell("read 200");
-    let slot = slot(state);
+    let slot = slot(state.path());
     owner.kill();
 
-    // One of them ends while nobody is there.
-    let before = processes(&slot, &ended);
-    assert!(!before.is_empty());
-    // Its first process is the oldest, and hears the signal.
-    let first = *before.iter().min().expect("it runs");
-    kill(first, Signal::SIGTERM).expect("sent");
-    wait_until("it ends", || processes(&slot, &ended).is_empty());
-    // Nobody can take away the layers.
-    let other = LinuxEngine::open(state).expect("opened");
-    let layer = other_layer(state);
-    other.drop_layers(&[layer]).await.expect("no error");
-    assert!(other.has_layer(&layer), "it is in use");
-    other.shutdown().await;
-
-    let (engine, mut adopted) = next(state).await;
-    assert_eq!(adopted.len(), 8);
-
-    let container = &adopted[&writer].container;
-    let mut stdout = container.first_process().take_io().stdout.expect("there");
-    // A pipe of Linux holds 64 KiB, so this is more than was there already.
-    let mut text = vec![0; 100_000];
-    stdout.read_exact(&mut text).await.expect("read");
-    // The test's reader cuts off white space at the ends of lines.
-    written = written.trim_end().to_owned();
-    let text = format!(
-        "{} {}",
-        written,
-        String::from_utf8_lossy(&text).replace('\n', " ")
-    );
-    let mut expected = String::new();
-    for number in 0.. {
-        expected.push_str(&format!("{number} "));
-        if expected.len() > text.len() {
-            break;
-        }
-    }
-    let digits = |text: &str| text.replace(' ', "");
-    assert!(digits(&expected).starts_with(&digits(&text)), "{text:.300}");
-    // It would block for ever if somebody still had the other end.
-    drop(stdout);
-    assert_eq!(wait(container.first_process()).await, Exit::Code(3));
-
-    let container = &adopted[&server].container;
-    let (found, _, _) = exec(
-        &**container,
-        shell("grep -l '[4]321' /proc/[0-9]*/cmdline 2>/dev/null"),
-    )
-    .await;
+    let (engine, adopted) = next(state.path()).await;
+    let Adopted { container, .. } = &adopted[&id];
+    let script = "grep -l '[4]321' /proc/[0-9]*/cmdline 2>/dev/null";
+    let (found, _, _) = exec(&**container, shell(script)).await;
     assert_eq!(found, "", "a further process has outlived its engine");
-    let mut stream = container.connect(80).await.expect("connected");
+    let mut stream = connected(&**container).await;
     stream.write_all(b"echo").await.expect("sent");
     let mut reply = [0; 4];
     stream.read_exact(&mut reply).await.expect("echoed");
     assert_eq!(&reply, b"echo");
-    assert_eq!(container.ip().octets()[..2], [10, 213]);
+    // New ones have other addresses and ids.
+    let layers = [only_layer(state.path())];
+    let ids = "cat /proc/self/uid_map";
+    let fresh = spec(&layers, program(&["sleep", "1000"]), false);
+    let fresh = engine.create(fresh).await.expect("created");
+    assert_ne!(container.ip(), fresh.ip());
+    assert_ne!(
+        exec(&**container, shell(ids)).await,
+        exec(&*fresh, shell(ids)).await
+    );
+    end(engine, state.path(), &slot).await;
+}
 
+/// A connection to the port 80, which is not always open.
+async fn connected(container: &dyn Container) -> tokio::net::TcpStream {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match container.connect(80).await {
+            Ok(stream) => return stream,
+            Err(error) => assert!(Instant::now() < deadline, "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn end(engine: LinuxEngine, state: &Path, slot: &str) {
+    engine.shutdown().await;
+    wait_until("all traces go", || Traces::of(state, slot).are_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_output_is_lost_that_nobody_has_read() {
+    if skip() {
+        return;
+    }
+    let state = state_directory();
+    let mut owner = Owner::start(state.path(), LONG);
+    // Each number has eight digits, and says where it is.
+    let id = owner.tell("make running i=10000000; while echo -n $i; do i=$((i+8)); done; exit 3");
+    let read = owner.tell("read 4000");
+    let slot = slot(state.path());
+    owner.kill();
+
+    let (engine, adopted) = next(state.path()).await;
+    let first = adopted[&id].container.first_process();
+    let mut stdout = first.take_io().stdout.expect("there");
+    // More than a pipe holds: some was written before, and some after.
+    let mut text = vec![0; 200_000];
+    stdout.read_exact(&mut text).await.expect("read");
+    let text = read + std::str::from_utf8(&text).expect("digits");
+    for (place, number) in text.as_bytes().chunks(8).enumerate() {
+        let expected = (10_000_000 + 8 * place).to_string();
+        assert_eq!(number, expected.as_bytes(), "at {}", place * 8);
+    }
+    // It notices that nobody reads any more, although the shim could have.
+    drop(stdout);
+    assert_eq!(wait(first).await, Exit::Code(3));
+    end(engine, state.path(), &slot).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ends_are_told_to_the_next_engine() {
+    if skip() {
+        return;
+    }
+    let state = state_directory();
+    let mut owner = Owner::start(state.path(), LONG);
+    let asleep = owner.tell("make asleep echo awake; exit 7");
+    let missing = owner.tell("make program missing");
+    let trap = "trap 'echo late; exit 5' TERM; echo up; while :; do sleep 0.01; done";
+    let ended = owner.tell(&format!("make running {trap}"));
+    assert_eq!(owner.tell("read 3"), "up");
+    let slot = slot(state.path());
+    owner.kill();
+    // While nobody is there. The first process is the oldest, and hears the signal.
+    let first = processes(&slot, &ended).into_iter().min();
+    kill(first.expect("it runs"), Signal::SIGTERM).expect("sent");
+    wait_until("it ends", || processes(&slot, &ended).is_empty());
+
+    let (engine, mut adopted) = next(state.path()).await;
     let Adopted {
         container, program, ..
     } = &adopted[&asleep];
     assert_eq!(program.args, ["sh", "-c", "echo awake; exit 7"]);
     let first = container.first_process();
-    let io = first.take_io();
-    assert!(futures_util::FutureExt::now_or_never(first.wait()).is_none());
+    assert!(first.wait().now_or_never().is_none(), "it waits");
     container.start().await.expect("started");
-    let outcome = finish(io, first).await;
+    let outcome = finish(first.take_io(), first).await;
     assert_eq!(outcome, ("awake\n".into(), String::new(), Exit::Code(7)));
 
     let first = adopted[&ended].container.first_process();
     let outcome = finish(first.take_io(), first).await;
     assert_eq!(outcome, ("late\n".into(), String::new(), Exit::Code(5)));
+    let first = adopted[&missing].container.first_process();
+    // This is not in its status, and the engine that was killed had heard of it.
+    match wait(first).await {
+        Exit::NotFound(text) => assert!(text.contains("`missing`"), "{text}"),
+        other => panic!("{other:?}"),
+    }
 
+    for id in [ended, asleep, missing] {
+        let Adopted { container, .. } = adopted.remove(&id).expect("adopted");
+        container.destroy().await.expect("destroyed");
+        let directory = state.path().join("run").join(&slot).join("containers");
+        assert!(!directory.join(&id).exists());
+    }
+    end(engine, state.path(), &slot).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_and_terminals_are_handed_over() {
+    if skip() {
+        return;
+    }
+    let state = state_directory();
+    let mut owner = Owner::start(state.path(), LONG);
+    let cat = owner.tell("make running cat; exit 9");
+    let talks = "stty size; read line; echo got $line; read line; stty size";
+    let terminal = owner.tell(&format!("make terminal {talks}"));
+    assert!(owner.tell("read 5").starts_with("11 22"));
+    let closed = owner.tell("make running cat; echo over; sleep 1000");
+    owner.tell("close");
+    let slot = slot(state.path());
+    owner.kill();
+
+    let (engine, adopted) = next(state.path()).await;
     let first = adopted[&cat].container.first_process();
     let mut io = first.take_io();
     let stdin = io.stdin.as_mut().expect("there");
-    stdin.write_all(b"through and through").await.expect("sent");
+    stdin.write_all(b"typed").await.expect("sent");
     // It sees the end of its input, although the shim had that open, too.
     let outcome = finish(io, first).await;
-    assert_eq!(
-        outcome,
-        ("through and through".into(), String::new(), Exit::Code(9))
-    );
+    assert_eq!(outcome, ("typed".into(), String::new(), Exit::Code(9)));
 
-    let first = adopted[&deaf].container.first_process();
+    let first = adopted[&closed].container.first_process();
     let mut io = first.take_io();
     assert!(io.stdin.is_none(), "it was closed");
     let stdout = io.stdout.as_mut().expect("there");
     read_until(&mut **stdout, "over\n").await;
 
-    let first = adopted[&shell_at].container.first_process();
+    let first = adopted[&terminal].container.first_process();
     let mut io = first.take_io();
-    let (stdin, stdout) = (
-        io.stdin.as_mut().expect("in"),
-        io.stdout.as_mut().expect("out"),
-    );
+    let stdin = io.stdin.as_mut().expect("there");
+    let stdout = io.stdout.as_mut().expect("there");
     stdin.write_all(b"typed\n").await.expect("sent");
     read_until(&mut **stdout, "got typed").await;
-    first
-        .resize(WindowSize {
-            rows: 33,
-            columns: 44,
-        })
-        .expect("resized");
+    let size = WindowSize {
+        rows: 33,
+        columns: 44,
+    };
+    first.resize(size).expect("resized");
     stdin.write_all(b"\n").await.expect("sent");
     read_until(&mut **stdout, "33 44").await;
     assert_eq!(wait(first).await, Exit::Code(0));
+    end(engine, state.path(), &slot).await;
+}
 
-    // New ones have other addresses and ids.
-    let fresh = engine
-        .create(spec(&[layer], shell("cat /proc/self/uid_map"), false))
-        .await;
-    let fresh = fresh.expect("created");
-    assert!(
-        adopted
-            .values()
-            .all(|adopted| adopted.container.ip() != fresh.ip())
-    );
-    fresh.destroy().await.expect("destroyed");
-
-    let gone = adopted.remove(&missing).expect("adopted").container;
-    gone.destroy().await.expect("destroyed");
-    assert_eq!(processes(&slot, &missing), []);
-    for adopted in adopted.values() {
-        adopted.container.destroy().await.expect("destroyed");
+#[tokio::test(flavor = "multi_thread")]
+async fn layers_stay_in_use_while_nobody_is_there() {
+    if skip() {
+        return;
     }
-    assert_eq!(Traces::of(state, &slot).processes, [""; 0]);
+    let state = state_directory();
+    let mut owner = Owner::start(state.path(), LONG);
+    let id = owner.tell("make asleep true");
+    let slot = slot(state.path());
+    let layer = only_layer(state.path());
+    owner.kill();
+    let other = LinuxEngine::open(state.path()).expect("opened");
+    other.drop_layers(&[layer]).await.expect("no error");
+    assert!(other.has_layer(&layer), "it is in use");
+    other.shutdown().await;
+
+    let (engine, adopted) = next(state.path()).await;
+    engine.drop_layers(&[layer]).await.expect("no error");
+    assert!(engine.has_layer(&layer), "it is in use");
+    let Adopted { container, .. } = &adopted[&id];
+    container.destroy().await.expect("destroyed");
     engine.drop_layers(&[layer]).await.expect("dropped");
     assert!(!engine.has_layer(&layer), "nobody uses it any more");
-    engine.shutdown().await;
-    wait_until("all traces go", || Traces::of(state, &slot).are_none());
+    end(engine, state.path(), &slot).await;
 }
 
 /// The only layer in a state directory.
-fn other_layer(state: &Path) -> Digest {
+fn only_layer(state: &Path) -> Digest {
     let mut entries = fs::read_dir(state.join("layers")).expect("listed");
     let name = entries
         .next()

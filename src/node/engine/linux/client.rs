@@ -30,7 +30,7 @@ pub(super) struct Shim {
     table: Arc<Mutex<Table>>,
     reader: AbortHandle,
     /// Stands for a lasting shim, which does not end by itself when the engine does.
-    lasting: Option<OwnedFd>,
+    lasting: Option<Arc<OwnedFd>>,
     /// Closes when the shim has ended and all its processes with it.
     ended: watch::Receiver<()>,
 }
@@ -81,7 +81,7 @@ impl Shim {
         let socket = Arc::new(sys::watch(ours).step("watch a socket")?);
 
         let (started, starting) = oneshot::channel();
-        let (found, finding) = std::sync::mpsc::channel();
+        let (found, finding) = std::sync::mpsc::channel::<Arc<OwnedFd>>();
         let (over, ended) = watch::channel(());
         // The kernel kills the shim when the thread ends that started it, so this one stays until the shim has ended.
         thread::Builder::new()
@@ -106,9 +106,9 @@ impl Shim {
             match next(&socket).await {
                 Ok(Some((Report::Here, descriptors))) => {
                     here = true;
-                    for pidfd in descriptors {
+                    for pidfd in descriptors.into_iter().map(Arc::new) {
                         if lasts {
-                            lasting = Some(pidfd.try_clone().step("keep a descriptor")?);
+                            lasting = Some(Arc::clone(&pidfd));
                         }
                         // The thread listens until it gets one.
                         let _ = found.send(pidfd);
@@ -127,7 +127,7 @@ impl Shim {
     /// `processes` end with.
     pub(super) fn resume(
         socket: OwnedFd,
-        pidfd: OwnedFd,
+        pidfd: Arc<OwnedFd>,
         processes: &[i32],
     ) -> Result<(Self, Vec<oneshot::Receiver<Status>>), Problem> {
         fcntl(socket.as_raw_fd(), FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).step("set up a socket")?;
@@ -140,7 +140,7 @@ impl Shim {
         });
         let ends = ends.collect();
         let (over, ended) = watch::channel(());
-        let lasting = pidfd.try_clone().step("keep a descriptor")?;
+        let lasting = Arc::clone(&pidfd);
         thread::Builder::new()
             .name("tf-shim".to_owned())
             .spawn(move || {
@@ -154,7 +154,7 @@ impl Shim {
     fn serve(
         socket: Arc<AsyncFd<OwnedFd>>,
         table: Table,
-        lasting: Option<OwnedFd>,
+        lasting: Option<Arc<OwnedFd>>,
         ended: watch::Receiver<()>,
     ) -> Self {
         let table = Arc::new(Mutex::new(table));
@@ -266,7 +266,7 @@ impl Shim {
         self.reader.abort();
         if let Some(shim) = &self.lasting {
             // Closing the socket alone would make it wait for the next engine. It may have ended.
-            let _ = sys::pidfd_send_signal(shim, libc::SIGKILL);
+            let _ = sys::pidfd_send_signal(&**shim, libc::SIGKILL);
         }
         // However many hold the socket: nothing more is said on it. It fails if the other side has hung up before.
         let _ =

@@ -1,5 +1,7 @@
 //! A container of the Linux engine.
 
+mod record;
+
 use std::fmt::Write as _;
 use std::fs;
 use std::io;
@@ -11,21 +13,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
-use tokio::sync::{OnceCell, oneshot};
+use tokio::sync::OnceCell;
 
+pub(super) use self::record::{Record, Restoring, keep};
 use super::cgroups::{self, Hierarchies};
 use super::client::Shim;
-use super::control::{Create, Exec, Problem, Start, Status, Step};
-use super::custody::Keep;
+use super::control::{Create, Exec, Problem, Start, Step};
 use super::explain::explain;
-use super::ids::{Range, Ranges};
-use super::layers::{Held, Store};
+use super::ids::Range;
+use super::layers::Held;
 use super::network::{Attachment, Network};
 use super::process::{LinuxProcess, MemoryLimit, connect};
-use crate::ids::{ContainerId, Digest};
-use crate::node::engine::{Adopted, Container, EngineError, Process, Program, Spec};
+use crate::node::engine::{Container, EngineError, Process, Program, Spec};
 use crate::protocol::container::Stdio;
 
 /// Length of a host name made of a container's name, as Docker has it.
@@ -85,25 +85,6 @@ impl Traces {
             _resources: None,
         }
     }
-}
-
-/// What the next engine needs to know of a container. See [`VERSION`](super::custody::VERSION).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Record {
-    /// Its name.
-    id: ContainerId,
-    /// What its first process is started with.
-    program: Program,
-    /// Its layers, the lowest first.
-    layers: Vec<Digest>,
-    /// First of its user and group ids.
-    first_id: u32,
-    /// Its address.
-    ip: Ipv4Addr,
-    /// The number of its network interface.
-    interface: u32,
-    /// Whether its memory is limited.
-    memory_limited: bool,
 }
 
 impl LinuxContainer {
@@ -176,88 +157,6 @@ impl LinuxContainer {
     }
 }
 
-/// A container that a shim has kept, to be made one of ours.
-pub(super) struct Restoring {
-    /// What is known of it.
-    pub(super) record: Record,
-    /// How its first process ended, if it had when it was handed over.
-    pub(super) status: Option<Status>,
-    /// How that ends, else.
-    pub(super) ended: oneshot::Receiver<Status>,
-    /// What its first process is connected to.
-    pub(super) kept: Vec<Option<OwnedFd>>,
-}
-
-impl LinuxContainer {
-    /// Goes on with a container of an engine that has died.
-    pub(super) fn restore(
-        workshop: &Arc<Workshop>,
-        restoring: Restoring,
-        store: &Store,
-        ranges: &Arc<Ranges>,
-    ) -> Result<Adopted, EngineError> {
-        let Restoring {
-            record,
-            status,
-            ended,
-            kept,
-        } = restoring;
-        let name = record.id.as_str().to_owned();
-        let cgroup = cgroups::container(workshop.slot, &name);
-        let ids = ranges.take_again(record.first_id).ok_or_else(|| {
-            EngineError::InUse(format!("the range of user ids from {}", record.first_id))
-        })?;
-        // The shim holds them, too, so they are there.
-        let layers = store.hold(&record.layers)?;
-        let limit = record.memory_limited.then(|| MemoryLimit {
-            hierarchies: Arc::clone(&workshop.hierarchies),
-            cgroup: cgroup.clone(),
-        });
-        // Of one that runs, a process that was killed before was not the first.
-        let counted = limit.clone().map(|limit| match status {
-            Some(_) => (0, limit),
-            None => (limit.kills(), limit),
-        });
-        let closing = |place| workshop.shim.closing(&name, place);
-        let first = LinuxProcess::restore(kept, ended, counted, closing)
-            .map_err(|problem| explain(problem, &workshop.state))?;
-        // One that has ended has no network any more, nor needs it.
-        let attachment = match network_namespace(first.pidfd()) {
-            Ok(netns) if status.is_none() => {
-                let (ip, interface) = (record.ip, record.interface);
-                Some(workshop.network.reattach(ip, interface, netns)?)
-            }
-            _ => None,
-        };
-        let container = Self(Arc::new(Inner {
-            workshop: Arc::clone(workshop),
-            first,
-            ip: record.ip,
-            cgroup: cgroup.clone(),
-            limit,
-            attachment: Mutex::new(attachment.map(Arc::new)),
-            traces: Mutex::new(Some(Traces {
-                name,
-                cgroup,
-                _resources: Some((ids, layers)),
-            })),
-            destroyed: OnceCell::new(),
-        }));
-        Ok(Adopted {
-            id: record.id,
-            program: record.program,
-            container: Box::new(container),
-        })
-    }
-}
-
-impl Record {
-    /// The number of the container's network interface.
-    pub(super) fn interface(&self) -> u32 {
-        self.interface
-    }
-}
-
 enum Failure {
     Problem(Problem),
     Engine(EngineError),
@@ -322,29 +221,6 @@ async fn assemble(
             Err(failure)
         }
     }
-}
-
-/// Has a lasting shim keep something for the next engine.
-pub(super) async fn keep(
-    shim: &Shim,
-    name: &str,
-    process: Option<i32>,
-    layers: Vec<PathBuf>,
-    record: &impl Serialize,
-    descriptors: Vec<Option<OwnedFd>>,
-) -> Result<(), Problem> {
-    let mut bytes = Vec::new();
-    ciborium::into_writer(record, &mut bytes)
-        .map_err(|error| Problem::Other(format!("cannot write a record: {error}")))?;
-    let keep = Keep {
-        name: name.to_owned(),
-        process,
-        layers,
-        present: descriptors.iter().map(Option::is_some).collect(),
-        record: bytes.into(),
-    };
-    let descriptors: Vec<_> = descriptors.into_iter().flatten().collect();
-    shim.keep(keep, &descriptors).await
 }
 
 /// Makes the directory of a container. The container's root passes through it and sees nothing in it.

@@ -22,11 +22,9 @@ use crate::node::engine::EngineError;
 impl LinuxEngine {
     /// Goes on with what an engine has left that has died. Of a failure no process is left.
     pub(super) async fn resume(&self, heritage: Heritage) -> Result<Arc<Workshop>, EngineError> {
-        let pidfd = heritage.pidfd.try_clone();
+        let pidfd = Arc::clone(&heritage.pidfd);
         let resumed = self.try_resume(heritage).await;
-        if resumed.is_err()
-            && let Ok(pidfd) = pidfd
-        {
+        if resumed.is_err() {
             // The only error is that the runtime ends, and the process with it.
             let _ = tokio::task::spawn_blocking(move || end(&pidfd)).await;
         }
@@ -96,7 +94,7 @@ impl LinuxEngine {
         ended: oneshot::Receiver<Status>,
     ) -> Result<Option<u32>, EngineError> {
         let record: Record = read(kept)?;
-        let interface = record.interface();
+        let interface = record.interface;
         let restoring = Restoring {
             record,
             status: kept.status,
@@ -171,3 +169,6 @@ async fn clear_others(workshop: &Arc<Workshop>, names: &BTreeSet<String>) {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -308,7 +308,8 @@ async fn make_network(slot: u16) -> Result<Network, EngineError> {
 impl Engine for LinuxEngine {
     fn adopt(&self) -> BoxFuture<'_, Result<Vec<Adopted>, EngineError>> {
         async move {
-            if locked(&self.heritage).is_some() {
+            // Whoever has asked first, as for `prepare`, may still be looking through what there is.
+            if self.asked.load(Ordering::Relaxed) {
                 self.workshop().await?;
             }
             Ok(std::mem::take(&mut *locked(&self.adopted)))

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -37,7 +38,7 @@ pub(super) struct Heritage {
     /// Is connected with it.
     pub(super) socket: OwnedFd,
     /// Stands for it.
-    pub(super) pidfd: OwnedFd,
+    pub(super) pidfd: Arc<OwnedFd>,
     /// What it has kept.
     pub(super) items: Vec<(Kept, Vec<Option<OwnedFd>>)>,
 }
@@ -131,7 +132,7 @@ fn ask(slot: u16) -> io::Result<Found> {
             slot,
             lock,
             socket,
-            pidfd,
+            pidfd: Arc::new(pidfd),
             items,
         })),
         // What it says is not what this version says.

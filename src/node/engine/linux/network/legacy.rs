@@ -32,6 +32,18 @@ pub struct Legacy {
     filtered: bool,
 }
 
+#[cfg(test)]
+impl Legacy {
+    /// One of no network, for what is said of its form.
+    pub(in super::super) fn sample() -> Self {
+        Self {
+            first: Ipv4Addr::LOCALHOST,
+            prefix: 8,
+            filtered: true,
+        }
+    }
+}
+
 impl Network {
     /// What another process needs to go on with this network when this one has died: a description, the namespace, and what
     /// holds the machine's packet filter in place, where there is one.

@@ -25,6 +25,9 @@ use super::view::LAYERS;
 /// How long an engine that takes over may leave a message unread. Nothing else is done meanwhile.
 const HANDOVER_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Longest lease: as good as for ever, and the clock can still count it.
+const LONGEST_LEASE: Duration = Duration::from_hours(24 * 365);
+
 /// Keeps containers for the next engine.
 pub(super) struct Keeper {
     /// Where the next engine connects.
@@ -50,7 +53,7 @@ impl Keeper {
     pub(super) fn new(listener: OwnedFd, lease: Duration) -> Self {
         Self {
             listener,
-            lease,
+            lease: lease.min(LONGEST_LEASE),
             deadline: None,
             items: BTreeMap::new(),
         }
@@ -58,7 +61,7 @@ impl Keeper {
 
     /// Sets how long to wait.
     pub(super) fn set_lease(&mut self, lease: Duration) {
-        self.lease = lease;
+        self.lease = lease.min(LONGEST_LEASE);
     }
 
     /// Keeps something from now on, whose descriptors these are.
@@ -94,11 +97,6 @@ impl Keeper {
     /// Keeps something no longer.
     pub(super) fn forget(&mut self, name: &str) {
         self.items.remove(name);
-    }
-
-    /// Closes everything, in a process that was forked from the shim.
-    pub(super) fn close(&mut self) {
-        self.items.clear();
     }
 
     /// Remembers how a process ended.

@@ -364,9 +364,7 @@ impl Shim {
         let problem = match forked.step("start a process") {
             Ok(Forked::Child) => {
                 // What is other containers' does not come along into this one.
-                if let Some(keeper) = &mut self.keeper {
-                    keeper.close();
-                }
+                self.keeper = None;
                 let done = catch_unwind(AssertUnwindSafe(|| {
                     self.help(control, request, descriptors)
                 }));
