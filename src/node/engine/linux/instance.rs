@@ -44,6 +44,10 @@ impl Instance {
             let Some(mut lock) = lock(slot).map_err(lock_failed)? else {
                 continue;
             };
+            // Whoever had it may have died since the others were swept.
+            if lock.metadata().map_err(lock_failed)?.len() > 0 {
+                sweep(slot, &lock, state)?;
+            }
             // Who had it last has ended a moment ago. Another one is had at once.
             if network::lingers(slot)? {
                 fs::remove_file(lock_path(slot)).map_err(lock_failed)?;
@@ -51,6 +55,7 @@ impl Instance {
             }
             let directory = state.join("run").join(slot.to_string());
             lock.set_len(0)
+                .and_then(|()| lock.rewind())
                 .and_then(|()| lock.write_all(state.as_os_str().as_bytes()))
                 .map_err(lock_failed)?;
             let instance = Self {

@@ -34,7 +34,7 @@ fn requests(bytes: &mut Vec<u8>) {
         layers: vec!["layer".into()],
         files: vec![PrebootFile {
             path: "/path".to_owned(),
-            content: vec![1].into(),
+            content: vec![1],
             mode: 0o644,
         }],
         resolv_conf: "resolv".to_owned(),
