@@ -11,6 +11,7 @@ mod common;
 
 mod system {
     mod cache;
+    mod comeback;
     mod docker;
     mod ending;
     mod engine;
@@ -21,6 +22,7 @@ mod system {
     mod leftovers;
     mod machine;
     mod network;
+    mod office;
     mod readme;
     mod registry;
     mod remote;

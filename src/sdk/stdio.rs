@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::session::Shared;
-use crate::link::{ByteStream, Closed};
+use crate::link::{ByteStream, Closed, Status};
 use crate::protocol::container::Exit;
 use crate::protocol::messages::StreamHeader;
 
@@ -25,7 +25,11 @@ const LAST_PATIENCE: Duration = Duration::from_secs(10);
 pub struct ProcessOutput(Line);
 
 /// What a process reads. Shut it down to let the process read the end.
-pub struct ProcessInput(Line);
+pub struct ProcessInput {
+    line: Line,
+    /// Waits for the connection to come back.
+    waiting: Option<BoxFuture<'static, ()>>,
+}
 
 /// A stream, and how it is opened again.
 struct Line {
@@ -135,7 +139,30 @@ impl ProcessOutput {
 
 impl ProcessInput {
     pub(super) async fn open(socket: Arc<Socket>) -> Result<Self, Closed> {
-        Line::open(socket).await.map(Self)
+        Ok(Self {
+            line: Line::open(socket).await?,
+            waiting: None,
+        })
+    }
+
+    /// Waits while there is no connection: what is written then is lost if the location was started anew.
+    fn poll_connected(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            if let Some(waiting) = &mut self.waiting {
+                ready!(waiting.as_mut().poll(cx));
+                self.waiting = None;
+            }
+            let mut status = self.line.socket.shared.status();
+            if !matches!(*status.borrow(), Status::Down { .. }) {
+                return Poll::Ready(());
+            }
+            let waiting = async move {
+                let up = |status: &Status| !matches!(status, Status::Down { .. });
+                // An error is the end of the session, which the stream notices.
+                let _ = status.wait_for(up).await;
+            };
+            self.waiting = Some(waiting.boxed());
+        }
     }
 }
 
@@ -155,15 +182,16 @@ impl AsyncWrite for ProcessInput {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.0
+        ready!(self.poll_connected(cx));
+        self.line
             .poll_with(cx, |stream, cx| stream.poll_write(cx, buf))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.poll_with(cx, AsyncWrite::poll_flush)
+        self.line.poll_with(cx, AsyncWrite::poll_flush)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.poll_with(cx, AsyncWrite::poll_shutdown)
+        self.line.poll_with(cx, AsyncWrite::poll_shutdown)
     }
 }

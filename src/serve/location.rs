@@ -65,7 +65,7 @@ impl LocationServer {
         let home = Home::open(state)?;
         let claim = home.claim()?;
         let engine = if options.node {
-            Some(engine(state)?)
+            Some(engine(state, options.bounds.max_linger)?)
         } else {
             None
         };

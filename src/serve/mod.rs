@@ -16,6 +16,7 @@ mod notify;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 pub use administrator::Administrator;
 pub use location::{Bounds, DEFAULT_LISTEN, LocationOptions, LocationServer};
@@ -124,10 +125,15 @@ fn connect_options(
     }
 }
 
-/// What runs containers on this machine.
+/// What runs containers on this machine. They outlive this process by `linger`, for the next one to take back.
 #[cfg(target_os = "linux")]
-fn engine(state: &Path) -> Result<Arc<dyn Engine>, Error> {
-    match LinuxEngine::open(state) {
+fn engine(state: &Path, linger: Duration) -> Result<Arc<dyn Engine>, Error> {
+    let opened = if linger.is_zero() {
+        LinuxEngine::open(state)
+    } else {
+        LinuxEngine::open_lasting(state, linger)
+    };
+    match opened {
         Ok(engine) => Ok(Arc::new(engine)),
         Err(error @ EngineError::Privilege(_)) => Err(Error::Privilege(error)),
         Err(error) => Err(Error::Engine(error)),
@@ -135,6 +141,6 @@ fn engine(state: &Path) -> Result<Arc<dyn Engine>, Error> {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn engine(_state: &Path) -> Result<Arc<dyn Engine>, Error> {
+fn engine(_state: &Path, _linger: Duration) -> Result<Arc<dyn Engine>, Error> {
     Err(Error::NoEngine)
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::notify::{READY, STOPPING, notify};
@@ -105,7 +105,7 @@ impl NodeServer {
         }
         let claim = claim(&directory)?;
         // Before the invitation is used up: without it there would be no use in having joined.
-        let engine = engine(&state)?;
+        let engine = engine(&state, linger)?;
         let (mut account, link) = match (known, invitation) {
             (None, Some(invitation)) => {
                 let (account, link) = join(&keyring, &invitation, address.as_ref()).await?;
@@ -167,6 +167,7 @@ impl NodeServer {
             tokio::select! {
                 () = agent.serve(link.clone(), incoming, &shutdown) => {}
                 () = log_status(&link) => {}
+                () = lost(&link, linger) => link.close().await,
             }
             if shutdown.is_cancelled() {
                 link.close().await;
@@ -291,6 +292,22 @@ async fn redial(account: &Account) -> (Link, Incoming) {
         }
         sleep(pause).await;
         pause = (pause * 2).min(LAST_PAUSE);
+    }
+}
+
+/// Waits until the connection has been away for too long.
+async fn lost(link: &Link, linger: Duration) {
+    let mut status = link.status();
+    loop {
+        let down = |status: &Status| matches!(status, Status::Down { .. });
+        // The sender lives as long as the link.
+        let _ = status.wait_for(down).await;
+        if timeout(linger, status.wait_for(|status| !down(status)))
+            .await
+            .is_err()
+        {
+            return;
+        }
     }
 }
 

@@ -1,28 +1,17 @@
-//! A location on a server, a laptop and a second node: network namespaces of this machine, and programs of their own.
-//!
-//! ```text
-//!   laptop 198.51.100.2 ──── 198.51.100.1 server 203.0.113.1 ──── 203.0.113.2 second
-//! ```
+//! A location on a server, a laptop and a second node, which work together.
 
 use std::io::Read as _;
-use std::path::Path;
 use std::process::{ChildStdout, Stdio};
 use std::thread;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use serde_json::Value;
-use tempfile::TempDir;
 use tfnz::ids::Digest;
 
-use super::network::lab::Netns;
-use crate::common::docker::{in_path, needs};
+use super::office::{Machines, Office, PATIENCE, able, parsed, serve_node};
 use crate::common::images::{Compression, layer, saved};
-use crate::common::server::{Logged, location};
-use crate::common::{Done, Program, eventually, tf};
-
-/// How long the machine may take for something, with others at work on it.
-const PATIENCE: Duration = Duration::from_mins(1);
+use crate::common::server::Logged;
+use crate::common::{Program, eventually};
 
 /// How long the link stays cut: longer than it takes to notice.
 const CUT: Duration = Duration::from_secs(14);
@@ -32,130 +21,6 @@ const LAST: u32 = 6_000_000;
 
 /// How much of a download has come when the link is cut.
 const BEGUN: usize = 1 << 20;
-
-/// Three machines, as far as their networks are concerned.
-struct Machines {
-    laptop: Netns,
-    server: Netns,
-    second: Netns,
-}
-
-impl Machines {
-    fn new() -> Self {
-        let (laptop, server, second) = (Netns::new(), Netns::new(), Netns::new());
-        for (other, link, here, there) in [
-            (&laptop, "laptop", "198.51.100.1", "198.51.100.2"),
-            (&second, "second", "203.0.113.1", "203.0.113.2"),
-        ] {
-            server.shell(&format!(
-                "ip link add {link} type veth peer name eth0 netns {}
-                 ip address add {here}/24 dev {link}
-                 ip link set {link} up",
-                other.path().display()
-            ));
-            other.shell(&format!(
-                "ip link set lo up
-                 ip address add {there}/24 dev eth0
-                 ip link set eth0 up
-                 ip route add default via {here}"
-            ));
-        }
-        server.shell("ip link set lo up; ip route add default via 198.51.100.2");
-        Self {
-            laptop,
-            server,
-            second,
-        }
-    }
-}
-
-/// Somebody at the laptop.
-struct User<'a> {
-    machines: &'a Machines,
-    home: TempDir,
-}
-
-impl<'a> User<'a> {
-    fn new(machines: &'a Machines) -> Self {
-        let home = tempfile::tempdir().expect("a directory");
-        Self { machines, home }
-    }
-
-    fn program(&self, arguments: &[&str]) -> Program {
-        tf().args(arguments).env("TF_HOME", self.home.path())
-    }
-
-    /// Runs `tf` to its end.
-    fn tf(&self, arguments: &[&str]) -> Done {
-        let program = self.program(arguments);
-        self.machines.laptop.run(move || program.run())
-    }
-
-    /// Starts `tf` in the background.
-    fn start(&self, arguments: &[&str]) -> Logged {
-        let mut program = self.program(arguments);
-        program.command().stdin(Stdio::null()).stdout(Stdio::null());
-        self.machines.laptop.run(move || Logged::start(program))
-    }
-
-    /// What a verb prints with `--json`.
-    fn list(&self, verb: &str) -> Vec<Value> {
-        parsed(&self.tf(&[verb, "--json"]).code(0))
-    }
-}
-
-fn parsed(done: &Done) -> Vec<Value> {
-    serde_json::from_str(&done.stdout).expect("JSON")
-}
-
-/// A location on the server, with a node in it.
-struct Office<'a> {
-    machines: &'a Machines,
-    state: TempDir,
-    server: Logged,
-}
-
-impl<'a> Office<'a> {
-    fn open(machines: &'a Machines) -> Self {
-        let state = tempfile::tempdir().expect("a directory");
-        let path = state.path().to_owned();
-        let (server, _) = machines
-            .server
-            .run(move || location(&path, &["--listen", "0.0.0.0:5555", "--name", "office"]));
-        Self {
-            machines,
-            state,
-            server,
-        }
-    }
-
-    fn administer(&self, arguments: &[&str]) -> Done {
-        let program = tf()
-            .args(["location"])
-            .args(arguments)
-            .env("TF_STATE", self.state.path());
-        self.machines.server.run(move || program.run())
-    }
-
-    fn invite(&self, arguments: &[&str]) -> String {
-        let invited = self.administer(&[&["invite"], arguments].concat());
-        invited.code(0).stdout
-    }
-
-    fn user(&self, name: &str) -> User<'a> {
-        let user = User::new(self.machines);
-        let invitation = self.invite(&[name, "--address", "198.51.100.1"]);
-        user.tf(&["account", "join", &invitation]).code(0);
-        user
-    }
-}
-
-fn able() -> bool {
-    needs(nix::unistd::geteuid().is_root(), "root")
-        && ["ip", "curl", "nft", "busybox"]
-            .iter()
-            .all(|program| needs(in_path(program), &format!("the program {program}")))
-}
 
 #[test]
 fn a_laptop_works_with_a_server_and_its_nodes() {
@@ -234,14 +99,6 @@ fn a_laptop_works_with_a_server_and_its_nodes() {
     node.says("cannot reach the location");
     node.running().signal(Signal::SIGTERM);
     assert_eq!(node.running().ended().code(), Some(0), "{}", node.log());
-}
-
-fn serve_node(machines: &Machines, state: &Path, arguments: &[&str]) -> Logged {
-    let program = tf()
-        .args(["node", "serve"])
-        .args(arguments)
-        .env("TF_STATE", state);
-    machines.second.run(move || Logged::start(program))
 }
 
 #[test]

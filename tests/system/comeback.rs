@@ -1,0 +1,261 @@
+//! Who is killed, and who cleans up: clients, nodes and locations that end with `kill -9`, and those that come back.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::process::{ChildStdin, ChildStdout, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use nix::sys::signal::Signal;
+
+use super::fixture::busybox;
+use super::office::{Machines, Office, PATIENCE, User, able, serve_node};
+use crate::common::server::Logged;
+use crate::common::{Program, eventually};
+
+/// A container that answers lines on its standard input and requests on its port, with `tf` in the foreground.
+struct Session<'a> {
+    machines: &'a Machines,
+    run: Logged,
+    stdin: ChildStdin,
+    stdout: BufReader<ChildStdout>,
+    /// An argument that no other process on the machine has.
+    mark: String,
+}
+
+impl<'a> Session<'a> {
+    fn start(user: &User<'a>, options: &[&str]) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        // A number that `sleep` takes.
+        let mark = format!("1{:07}{number:02}", std::process::id());
+        let script = format!(
+            "mkdir /www; echo page >/www/index.html; httpd -p 80 -h /www; sleep {mark} &
+             while read line; do echo got $line; done; exit 7"
+        );
+        let arguments = [
+            options,
+            &["-i", "-p", "8000:80", busybox(), "sh", "-c", &script],
+        ];
+        let mut program = user.program(&arguments.concat());
+        program
+            .command()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
+        let mut run = user.machines.laptop.run(move || Logged::start(program));
+        let stdin = run.running().child().stdin.take().expect("it is piped");
+        let stdout = run.running().child().stdout.take().expect("it is piped");
+        run.says("http://localhost:8000");
+        let mut session = Self {
+            machines: user.machines,
+            run,
+            stdin,
+            stdout: BufReader::new(stdout),
+            mark,
+        };
+        session.works("first");
+        session
+    }
+
+    /// Talks to the container in both ways.
+    #[track_caller]
+    fn works(&mut self, word: &str) {
+        writeln!(self.stdin, "{word}").expect("it reads");
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).expect("it writes");
+        assert_eq!(line, format!("got {word}\n"), "{}", self.run.log());
+        let curl = ["-s", "--max-time", "60", "http://localhost:8000"];
+        let page = self
+            .machines
+            .laptop
+            .run(move || Program::new("curl").args(curl).run());
+        assert_eq!(page.code(0).stdout, "page\n", "{}", self.run.log());
+    }
+
+    /// A connection to the container that stays open.
+    fn connection(&self) -> TcpStream {
+        let connect = || TcpStream::connect("127.0.0.1:8000").expect("the port is bound");
+        self.machines.laptop.run(connect)
+    }
+
+    /// Whether the container runs on this machine, wherever in its namespaces.
+    fn runs(&self) -> bool {
+        let processes = fs::read_dir("/proc").expect("it is there").flatten();
+        processes
+            .filter_map(|entry| fs::read(entry.path().join("cmdline")).ok())
+            .any(|line| {
+                line.split(|byte| *byte == 0)
+                    .any(|word| word == self.mark.as_bytes())
+            })
+    }
+
+    /// Waits until nothing of the container runs.
+    #[track_caller]
+    fn is_freed(&self) {
+        eventually(PATIENCE, || (!self.runs()).then_some(()));
+    }
+
+    /// Ends the container in good order.
+    fn finish(mut self) {
+        assert!(self.runs());
+        drop(self.stdin);
+        let mut rest = String::new();
+        self.stdout.read_to_string(&mut rest).expect("its end");
+        assert_eq!(rest, "");
+        assert_eq!(
+            self.run.running().ended().code(),
+            Some(7),
+            "{}",
+            self.run.log()
+        );
+        let mark = self.mark;
+        let processes = fs::read_dir("/proc").expect("it is there").flatten();
+        let lines = processes.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
+        let left = lines.filter(|line| {
+            line.split(|byte| *byte == 0)
+                .any(|word| word == mark.as_bytes())
+        });
+        assert_eq!(left.count(), 0);
+    }
+}
+
+/// Waits until a connection has ended, however that looks.
+fn has_ended(mut connection: TcpStream) {
+    connection.set_read_timeout(Some(PATIENCE)).expect("a time");
+    match connection.read(&mut [0]) {
+        Ok(count) => assert_eq!(count, 0),
+        Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset),
+    }
+}
+
+#[test]
+fn a_location_that_is_killed_finds_the_containers_of_its_own_node_again() {
+    if !able() {
+        return;
+    }
+    let machines = Machines::new();
+    let mut office = Office::open(&machines);
+    let ann = office.user("ann@example");
+    let mut session = Session::start(&ann, &[]);
+    let id = ann.list("ps")[0]["id"].clone();
+    let open = session.connection();
+
+    office.kill();
+    session.run.says("link down");
+    assert!(session.runs());
+    office.start_again();
+    has_ended(open);
+    session.works("second");
+    assert_eq!(ann.list("ps")[0]["id"], id);
+
+    // And once more, while it is just beginning.
+    office.kill();
+    office.start_again();
+    session.works("third");
+    session.finish();
+    eventually(PATIENCE, || ann.list("ps").is_empty().then_some(()));
+}
+
+#[test]
+fn a_location_and_a_node_of_its_own_are_killed_one_after_the_other() {
+    if !able() {
+        return;
+    }
+    let machines = Machines::new();
+    let mut office = Office::with(&machines, &["--no-node"]);
+    let ann = office.user("ann@example");
+    let invitation = office.invite(&["--node", "rack1", "--address", "203.0.113.1"]);
+    let node_state = tempfile::tempdir().expect("a directory");
+    let mut node = serve_node(&machines, node_state.path(), &["--join", &invitation]);
+    node.says("connected to the location office");
+    let mut session = Session::start(&ann, &[]);
+
+    let open = session.connection();
+    office.kill();
+    office.start_again();
+    has_ended(open);
+    session.works("second");
+
+    let open = session.connection();
+    node.running().signal(Signal::SIGKILL);
+    node.running().ended();
+    assert!(session.runs());
+    let mut node = serve_node(&machines, node_state.path(), &[]);
+    node.says("took back 1 container");
+    has_ended(open);
+    session.works("third");
+    session.finish();
+    node.running().signal(Signal::SIGTERM);
+    assert_eq!(node.running().ended().code(), Some(0), "{}", node.log());
+}
+
+#[test]
+fn what_is_left_by_whoever_does_not_come_back_is_freed() {
+    if !able() {
+        return;
+    }
+    let machines = Machines::new();
+    let mut office = Office::with(&machines, &["--no-node", "--max-linger", "3s"]);
+    let ann = office.user("ann@example");
+    let invitation = office.invite(&["--node", "rack1", "--address", "203.0.113.1"]);
+    let node_state = tempfile::tempdir().expect("a directory");
+    let linger = ["--linger", "3s"];
+    let join = ["--join", invitation.as_str()];
+    let mut node = serve_node(&machines, node_state.path(), &[linger, join].concat());
+    node.says("connected to the location office");
+
+    // The client is killed.
+    let mut session = Session::start(&ann, &[]);
+    session.run.running().signal(Signal::SIGKILL);
+    session.run.running().ended();
+    session.is_freed();
+    eventually(PATIENCE, || ann.list("ps").is_empty().then_some(()));
+
+    // Its link is cut for longer than the location waits.
+    let mut session = Session::start(&ann, &[]);
+    machines.server.shell("ip link set laptop down");
+    session.is_freed();
+    assert_eq!(
+        session.run.running().ended().code(),
+        Some(125),
+        "{}",
+        session.run.log()
+    );
+    machines.server.shell("ip link set laptop up");
+    eventually(PATIENCE, || {
+        let listed = ann.tf(&["ps", "--json"]);
+        (listed.stdout.trim() == "[]").then_some(())
+    });
+
+    // The node is killed, and nobody starts it again.
+    let mut session = Session::start(&ann, &[]);
+    node.running().signal(Signal::SIGKILL);
+    node.running().ended();
+    session.is_freed();
+    let mut node = serve_node(&machines, node_state.path(), &linger);
+    assert_eq!(
+        session.run.running().ended().code(),
+        Some(125),
+        "{}",
+        session.run.log()
+    );
+    node.says("connected to the location office");
+    eventually(PATIENCE, || ann.list("ps").is_empty().then_some(()));
+
+    // The location is killed, and the node finds none for longer than it waits.
+    let mut session = Session::start(&ann, &[]);
+    office.kill();
+    session.is_freed();
+    assert_eq!(
+        session.run.running().ended().code(),
+        Some(125),
+        "{}",
+        session.run.log()
+    );
+    node.running().signal(Signal::SIGTERM);
+    assert_eq!(node.running().ended().code(), Some(0), "{}", node.log());
+    // What was sent is still there.
+    office.start_again();
+    let kept = ann.tf(&["cache", "ls", "--json"]).code(0).stdout;
+    assert!(kept.contains("sha256:"), "{kept}");
+}
