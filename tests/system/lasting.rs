@@ -17,7 +17,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tfnz::ids::{ContainerId, Digest};
 use tfnz::node::engine::linux::{LinuxEngine, use_shim_program};
-use tfnz::node::engine::{Adopted, Container, Engine, EngineError, Process, Program, Spec};
+use tfnz::node::engine::{self, Adopted, Container, Engine, EngineError, Process, Spec};
 use tfnz::protocol::container::{Exit, Limits, Stdio, WindowSize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -25,6 +25,8 @@ use super::engine::{
     Image, OUTPUT, PATIENCE, Traces, add, exec, finish, program, shell, skip, slot, socket,
     state_directory, wait_until,
 };
+use super::machine::Machine;
+use crate::common::Program;
 
 /// The state directory, for the process that is killed.
 const OWNER: &str = "TFNZ_TEST_LASTING_OWNER";
@@ -45,13 +47,27 @@ struct Owner {
     process: Child,
     input: Option<ChildStdin>,
     output: BufReader<ChildStdout>,
+    /// What it was started with.
+    _program: Program,
 }
 
 impl Owner {
     fn start(state: &Path, lease: Duration) -> Self {
+        let this = std::env::current_exe().expect("known");
+        Self::start_as(Program::new(this), state, lease)
+    }
+
+    fn start_on(machine: &Machine, state: &Path, lease: Duration) -> Self {
+        let this = std::env::current_exe().expect("known");
+        Self::start_as(machine.program(this), state, lease)
+    }
+
+    /// Starts it as `program`, which is this one.
+    fn start_as(mut program: Program, state: &Path, lease: Duration) -> Self {
         // As the harness names it: without the name of the crate.
         let module = module_path!().split_once("::").expect("a crate").1;
-        let mut process = Command::new(std::env::current_exe().expect("known"))
+        let mut process = program
+            .command()
             .args(["--exact", &format!("{module}::owner")])
             .args(["--ignored", "--nocapture"])
             .env(OWNER, state)
@@ -68,6 +84,7 @@ impl Owner {
             process,
             input,
             output,
+            _program: program,
         };
         owner.read("ready");
         owner
@@ -97,6 +114,12 @@ impl Owner {
     fn say(&mut self, line: &str) {
         let input = self.input.as_mut().expect("it is open");
         writeln!(input, "{line}").expect("written");
+    }
+
+    /// Lets it end.
+    fn end(mut self) {
+        drop(self.input.take());
+        assert!(self.process.wait().expect("ended").success());
     }
 
     /// Kills it, with all in its process group.
@@ -178,6 +201,10 @@ async fn owner() {
                 println!("done {}", adopted.len());
                 containers.extend(adopted.into_iter().map(|adopted| adopted.container));
             }
+            ["shutdown"] => {
+                engine.shutdown().await;
+                println!("done");
+            }
             // churn: makes and destroys until it is killed.
             ["churn"] => loop {
                 let made = spec(&layers, program(&["sleep", "1000"]), false);
@@ -195,7 +222,7 @@ async fn owner() {
     }
 }
 
-fn spec(layers: &[Digest], program: Program, terminal: bool) -> Spec {
+fn spec(layers: &[Digest], program: engine::Program, terminal: bool) -> Spec {
     Spec {
         id: ContainerId::random(),
         layers: layers.to_vec(),
@@ -556,6 +583,44 @@ async fn containers_end_with_the_lease() {
     assert!(adopted.is_empty());
     engine.shutdown().await;
     wait_until("all traces go", || Traces::of(state, &slot).are_none());
+}
+
+#[test]
+fn nothing_is_left_on_the_machine() {
+    let Some(machine) = Machine::new().filter(|_| !skip()) else {
+        return;
+    };
+    let state = state_directory();
+    let before = machine.inventory();
+
+    let mut owner = Owner::start_on(&machine, state.path(), LONG);
+    owner.tell("make running sleep 1000");
+    owner.tell("exec sleep 1000");
+    owner.tell("make asleep true");
+    owner.kill();
+    assert_ne!(machine.inventory(), before, "they run on");
+    let mut next = Owner::start_on(&machine, state.path(), LONG);
+    assert_eq!(next.tell("adopt"), "2");
+    next.tell("make running sleep 1000");
+    next.tell("shutdown");
+    next.end();
+    machine.assert_as_before(&before, "after an orderly end");
+
+    // Nobody comes but for the sweep, when the lease is over.
+    let lease = Duration::from_millis(200);
+    let mut owner = Owner::start_on(&machine, state.path(), lease);
+    owner.tell("make running sleep 1000");
+    owner.kill();
+    wait_until("the containers end", || {
+        !machine
+            .shell("cat /proc/[0-9]*/comm 2>/dev/null || :")
+            .contains("tf-shim")
+    });
+    let mut next = Owner::start_on(&machine, state.path(), LONG);
+    assert_eq!(next.tell("adopt"), "0");
+    next.tell("shutdown");
+    next.end();
+    machine.assert_as_before(&before, "after the lease");
 }
 
 #[tokio::test(flavor = "multi_thread")]
