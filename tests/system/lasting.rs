@@ -26,7 +26,7 @@ use super::engine::{
     state_directory, wait_until,
 };
 use super::machine::Machine;
-use crate::common::Program;
+use crate::common::{Program, installed};
 
 /// The state directory, for the process that is killed.
 const OWNER: &str = "TFNZ_TEST_LASTING_OWNER";
@@ -583,6 +583,32 @@ async fn containers_end_with_the_lease() {
     assert!(adopted.is_empty());
     engine.shutdown().await;
     wait_until("all traces go", || Traces::of(state, &slot).are_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_taken_back_is_ended_and_replaced() {
+    if skip() || !installed("ip") {
+        return;
+    }
+    let state = state_directory();
+    let mut owner = Owner::start(state.path(), LONG);
+    let id = owner.tell("make running sleep 1000");
+    let slot = slot(state.path());
+    owner.kill();
+    // Somebody has taken the containers off the network.
+    let link = format!("tfnz-{slot}");
+    let deleted = Command::new("ip").args(["link", "delete", &link]).status();
+    assert!(deleted.expect("ip runs").success());
+
+    let (engine, adopted) = next(state.path()).await;
+    assert!(adopted.is_empty());
+    assert_eq!(processes(&slot, &id), []);
+    let layers = [only_layer(state.path())];
+    let made = spec(&layers, program(&["sleep", "1000"]), false);
+    let container = engine.create(made).await.expect("created");
+    let (text, _, _) = exec(&*container, program(&["echo", "works"])).await;
+    assert_eq!(text, "works\n");
+    end(engine, state.path(), &slot).await;
 }
 
 #[test]

@@ -136,9 +136,7 @@ fn ask(slot: u16) -> io::Result<Found> {
             items,
         })),
         // What it says is not what this version says.
-        Err(error)
-            if error.raw_os_error().is_none() && error.kind() == io::ErrorKind::InvalidData =>
-        {
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => {
             Ok(Found::Strange(pidfd, format!("their records are {error}")))
         }
         Err(error) => Err(error),
