@@ -611,6 +611,29 @@ async fn what_cannot_be_taken_back_is_ended_and_replaced() {
     end(engine, state.path(), &slot).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn giving_up_in_the_middle_of_taking_back_leaves_a_working_engine() {
+    if skip() {
+        return;
+    }
+    let state = state_directory();
+    let mut owner = Owner::start(state.path(), LONG);
+    let id = owner.tell("make running sleep 1000");
+    let slot = slot(state.path());
+    owner.kill();
+    let engine = LinuxEngine::open_lasting(state.path(), LONG).expect("opened");
+    // Begun, and dropped.
+    assert!(engine.adopt().now_or_never().is_none());
+    assert!(engine.adopt().await.expect("adopted").is_empty());
+    wait_until("it ends", || processes(&slot, &id).is_empty());
+    let layers = [only_layer(state.path())];
+    let made = spec(&layers, program(&["sleep", "1000"]), false);
+    let container = engine.create(made).await.expect("created");
+    let (text, _, _) = exec(&*container, program(&["echo", "works"])).await;
+    assert_eq!(text, "works\n");
+    end(engine, state.path(), &slot).await;
+}
+
 #[test]
 fn nothing_is_left_on_the_machine() {
     let Some(machine) = Machine::new().filter(|_| !skip()) else {

@@ -123,8 +123,7 @@ fn another_process_goes_on_with_the_network_of_a_killed_one() {
         // What a process has that is killed, it does not clear away.
         std::mem::forget((killed, attachment, peer_attachment, half_attachment));
 
-        let next = lab.wait(Network::resume(0, legacy, node, filter));
-        let next = next.expect("resumed");
+        let next = Network::resume(0, &legacy, node, filter).expect("resumed");
         let reattach = |ip, interface, netns: &Netns| next.reattach(ip, interface, netns.fd());
         let attachment = reattach(ip, interfaces[0], &kept).expect("reattached");
         let _peer_attachment = reattach(peer_ip, interfaces[1], &peer).expect("reattached");

@@ -17,21 +17,31 @@ use super::explain::explain;
 use super::network::{Legacy, Network};
 use super::takeover::{Heritage, end};
 use super::{LinuxEngine, cgroups, instance, locked, network};
-use crate::node::engine::EngineError;
+use crate::node::engine::{Adopted, EngineError};
 
 impl LinuxEngine {
     /// Goes on with what an engine has left that has died. Of a failure no process is left.
     pub(super) async fn resume(&self, heritage: Heritage) -> Result<Arc<Workshop>, EngineError> {
-        let pidfd = Arc::clone(&heritage.pidfd);
-        let resumed = self.try_resume(heritage).await;
-        if resumed.is_err() {
-            // The only error is that the runtime ends, and the process with it.
-            let _ = tokio::task::spawn_blocking(move || end(&pidfd)).await;
+        let mut unfinished = Unfinished {
+            shim: Some(Arc::clone(&heritage.pidfd)),
+            workshop: None,
+        };
+        let resumed = self.try_resume(heritage, &mut unfinished).await;
+        match &resumed {
+            Ok(_) => unfinished.shim = None,
+            Err(_) => {
+                // The only error is that the runtime ends, and the process with it.
+                let _ = tokio::task::spawn_blocking(move || drop(unfinished)).await;
+            }
         }
         resumed
     }
 
-    async fn try_resume(&self, heritage: Heritage) -> Result<Arc<Workshop>, EngineError> {
+    async fn try_resume(
+        &self,
+        heritage: Heritage,
+        unfinished: &mut Unfinished,
+    ) -> Result<Arc<Workshop>, EngineError> {
         let (engine, containers): (Vec<_>, Vec<_>) = heritage
             .items
             .into_iter()
@@ -41,7 +51,7 @@ impl LinuxEngine {
         let mut descriptors = descriptors.into_iter();
         let netns = descriptors.next().flatten().ok_or_else(incomplete)?;
         let filter = descriptors.next().flatten();
-        let network = Network::resume(heritage.slot, legacy, netns, filter).await?;
+        let network = Network::resume(heritage.slot, &legacy, netns, filter)?;
 
         let living: Vec<_> = containers
             .iter()
@@ -57,19 +67,22 @@ impl LinuxEngine {
         }
         let rooms = self.rooms().map_err(|source| self.set_up_failed(source))?;
         let workshop = self.furnish(shim, network, rooms)?;
+        unfinished.workshop = Some(Arc::clone(&workshop));
 
         let mut ends = ends.into_iter();
         let mut names = BTreeSet::new();
         let mut interfaces = Vec::new();
+        let mut adopted = Vec::new();
         for (kept, descriptors) in containers {
             let ended = match kept.status {
                 Some(status) => already(status),
                 None => ends.next().ok_or_else(incomplete)?,
             };
             match self.restore(&workshop, &kept, descriptors, ended) {
-                Ok(interface) => {
+                Ok((container, interface)) => {
                     names.insert(kept.name);
                     interfaces.extend(interface);
+                    adopted.push(container);
                 }
                 Err(error) => {
                     tracing::warn!(
@@ -82,17 +95,18 @@ impl LinuxEngine {
         }
         workshop.network.retain(interfaces).await?;
         clear_others(&workshop, &names).await;
+        *locked(&self.adopted) = adopted;
         Ok(workshop)
     }
 
-    /// Makes a container one of ours. Returns the number of its network interface, if it still has one.
+    /// Makes a container one of ours. Returns it with the number of its network interface, if it still has one.
     fn restore(
         &self,
         workshop: &Arc<Workshop>,
         kept: &Kept,
         descriptors: Vec<Option<OwnedFd>>,
         ended: oneshot::Receiver<Status>,
-    ) -> Result<Option<u32>, EngineError> {
+    ) -> Result<(Adopted, Option<u32>), EngineError> {
         let record: Record = read(kept)?;
         let interface = record.interface;
         let restoring = Restoring {
@@ -102,13 +116,11 @@ impl LinuxEngine {
             kept: descriptors,
         };
         let adopted = LinuxContainer::restore(workshop, restoring, &self.store, &self.ranges)?;
-        locked(&self.adopted).push(adopted);
-        Ok(kept.status.is_none().then_some(interface))
+        Ok((adopted, kept.status.is_none().then_some(interface)))
     }
 
     /// Removes what was in our place, whose processes have ended, so that it can be set up anew.
     pub(super) async fn sweep_own(&self) -> Result<(), EngineError> {
-        locked(&self.adopted).clear();
         let instance = Arc::clone(&self.instance);
         let swept = tokio::task::spawn_blocking(move || {
             instance.clear_containers()?;
@@ -121,6 +133,25 @@ impl LinuxEngine {
                 source: io::Error::other(error),
             })
         })
+    }
+}
+
+/// Ends a shim, and waits for that, when whoever takes it over gives up in the middle: its place is needed, and nobody else
+/// would get it whole. Blocks.
+struct Unfinished {
+    /// Stands for it, until that is no longer needed.
+    shim: Option<Arc<OwnedFd>>,
+    /// What works with it already. Containers that are being dropped have it, too, for a little longer.
+    workshop: Option<Arc<Workshop>>,
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        let Some(shim) = &self.shim else { return };
+        end(shim);
+        if let Some(workshop) = &self.workshop {
+            workshop.network.end();
+        }
     }
 }
 

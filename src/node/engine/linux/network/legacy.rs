@@ -66,25 +66,22 @@ impl Network {
     }
 
     /// Goes on with the network of the engine that had this slot and has died. Pairs of containers that could connect to each
-    /// other cannot any more.
+    /// other cannot any more. Blocks for some milliseconds, so that there is no moment in which nobody has what is left.
     ///
     /// # Errors
     ///
     /// When the kernel refuses a step.
-    pub async fn resume(
+    pub fn resume(
         slot: u16,
-        legacy: Legacy,
+        legacy: &Legacy,
         netns: OwnedFd,
         filter: Option<OwnedFd>,
     ) -> Result<Self, EngineError> {
-        blocking(move || {
-            Self::resume_now(slot, &legacy, netns, filter)
-                .map_err(|error| failure("go on with the network of an earlier process", error))
-        })
-        .await
+        Self::try_resume(slot, legacy, netns, filter)
+            .map_err(|error| failure("go on with the network of an earlier process", error))
     }
 
-    fn resume_now(
+    fn try_resume(
         slot: u16,
         legacy: &Legacy,
         netns: OwnedFd,

@@ -221,6 +221,11 @@ impl Network {
         }
     }
 
+    /// As [`Network::shutdown`], and may block for some milliseconds.
+    pub fn end(&self) {
+        drop(self.close());
+    }
+
     fn close(&self) -> Option<Uplink> {
         self.node.close();
         let (uplink, index) = self
