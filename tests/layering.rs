@@ -91,7 +91,6 @@ const CRATES: &[(&str, &[&str])] = &[
     ("rusqlite", &["location"]),
     ("snow", &["link", "protocol"]),
     ("yamux", &["link"]),
-    ("libcontainer", &["node/engine"]),
 ];
 
 /// What the pure parts must not name.

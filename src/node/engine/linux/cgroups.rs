@@ -1,10 +1,21 @@
 //! The cgroups of containers, in whichever hierarchies the machine has: version 1, version 2, or both.
 //!
-//! libcontainer makes them and sets the limits. Here they are joined, asked about, emptied and removed.
+//! ```text
+//! /tf            all engines of the machine
+//! └── SLOT       one engine: its shim, in hierarchies of version 1 that limit no single container
+//!     └── NAME   one container, in the hierarchies that do
+//! ```
+//!
+//! To move a process from one cgroup to another, the kernel waits until no processor is about to fork, for 10 ms and more:
+//! longer than all else takes that a container is made of. It need not wait for a process that is born into a cgroup, which
+//! version 2 offers, nor for a single thread that moves itself, which is what `tasks` of version 1 is for.
+
+mod limits;
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -12,11 +23,28 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::protocol::container::Limits;
+
 /// Above the cgroups of all instances, in every hierarchy.
 const TOP: &str = "tf";
 /// How long the kernel may take to let go of a cgroup whose processes have died.
 const PATIENCE: Duration = Duration::from_secs(5);
-
+/// Controllers of version 1 that count and limit each container. Of the others one cgroup for the engine is enough.
+const PER_CONTAINER: [&str; 4] = ["cpu", "cpuacct", "memory", "pids"];
+/// Devices that a container can use where version 1 can tell them apart: those that it is given, terminals, and none else
+/// than to make nodes that do not work. The user namespace and `nodev` see to that, too.
+const DEVICES: [&str; 10] = [
+    "c *:* m",
+    "b *:* m",
+    "c 1:3 rwm",
+    "c 1:5 rwm",
+    "c 1:7 rwm",
+    "c 1:8 rwm",
+    "c 1:9 rwm",
+    "c 5:0 rwm",
+    "c 5:2 rwm",
+    "c 136:* rwm",
+];
 /// Path of a container's cgroup in every hierarchy, from the root.
 pub(super) fn container(slot: u16, name: &str) -> String {
     format!("/{TOP}/{slot}/{name}")
@@ -29,10 +57,48 @@ pub(super) fn instance(slot: u16) -> String {
 
 /// The hierarchies of the machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Hierarchies {
-    /// Where they are mounted.
-    mounts: Vec<PathBuf>,
-    limits_swap: bool,
+pub(super) struct Hierarchies(Vec<Hierarchy>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Hierarchy {
+    /// Where it is mounted.
+    mount: PathBuf,
+    role: Role,
+}
+
+/// What a hierarchy is there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    /// Version 1, with controllers that are each container's own.
+    Container,
+    /// Version 1, with controllers that are the engine's.
+    Engine,
+    /// Version 2, the only hierarchy with controllers.
+    Whole,
+    /// Version 2, without controllers because version 1 has them.
+    Unused,
+}
+
+/// The way into a container's cgroups, for a process that is in them from the start, or moves there by itself.
+pub(super) struct Entrance {
+    /// Of version 1.
+    tasks: Vec<File>,
+    /// Of version 2: to be born into.
+    birthplace: Option<OwnedFd>,
+}
+
+impl Entrance {
+    /// Where the process has to be born.
+    pub(super) fn birthplace(&self) -> Option<&OwnedFd> {
+        self.birthplace.as_ref()
+    }
+
+    /// Moves the calling process, which has one thread, into the cgroups that it was not born into.
+    pub(super) fn enter(self) -> io::Result<()> {
+        self.tasks
+            .into_iter()
+            .try_for_each(|mut tasks| tasks.write_all(b"0"))
+    }
 }
 
 impl Hierarchies {
@@ -42,58 +108,111 @@ impl Hierarchies {
     }
 
     fn among(mountinfo: &str) -> Self {
-        let mut mounts: Vec<PathBuf> = Vec::new();
-        let mut limits_swap = false;
+        let mut found: Vec<Hierarchy> = Vec::new();
         for line in mountinfo.lines() {
             // mount id, parent, device, root, mount point, options, tags … - type, source, options
             let Some((left, right)) = line.split_once(" - ") else {
                 continue;
             };
-            let (Some(point), Some(kind)) = (left.split(' ').nth(4), right.split(' ').next())
-            else {
+            let mut right = right.split(' ');
+            let (Some(point), Some(kind)) = (left.split(' ').nth(4), right.next()) else {
                 continue;
             };
-            let point = PathBuf::from(point);
-            match kind {
-                "cgroup" => limits_swap |= point.join("memory.memsw.limit_in_bytes").exists(),
-                // The only hierarchy. A kernel without swap has neither the file nor the limit.
-                "cgroup2" if point == Path::new("/sys/fs/cgroup") => {
-                    limits_swap |= Path::new("/proc/swaps").exists();
+            let mut options = right.nth(1).unwrap_or("").split(',');
+            let role = match kind {
+                "cgroup" if options.any(|option| PER_CONTAINER.contains(&option)) => {
+                    Role::Container
                 }
-                "cgroup2" => {}
+                "cgroup" => Role::Engine,
+                "cgroup2" => Role::Whole,
                 _ => continue,
-            }
-            if !mounts.contains(&point) {
-                mounts.push(point);
+            };
+            let mount = PathBuf::from(point);
+            if !found.iter().any(|hierarchy| hierarchy.mount == mount) {
+                found.push(Hierarchy { mount, role });
             }
         }
-        Self {
-            mounts,
-            limits_swap,
+        if found
+            .iter()
+            .any(|hierarchy| hierarchy.role == Role::Container)
+        {
+            for hierarchy in &mut found {
+                if hierarchy.role == Role::Whole {
+                    hierarchy.role = Role::Unused;
+                }
+            }
         }
+        Self(found)
     }
 
-    /// Whether the swap that a cgroup uses can be limited.
-    pub(super) fn limits_swap(&self) -> bool {
-        self.limits_swap
+    /// The directories of a cgroup in the hierarchies of a role.
+    fn of_role(&self, role: Role, cgroup: &str) -> impl Iterator<Item = PathBuf> {
+        self.0
+            .iter()
+            .filter(move |hierarchy| hierarchy.role == role)
+            .map(move |hierarchy| hierarchy.mount.join(cgroup.trim_start_matches('/')))
     }
 
     /// The directories of a cgroup.
     fn directories(&self, cgroup: &str) -> impl Iterator<Item = PathBuf> {
-        self.mounts
+        self.0
             .iter()
-            .map(move |mount| mount.join(cgroup.trim_start_matches('/')))
+            .map(move |hierarchy| hierarchy.mount.join(cgroup.trim_start_matches('/')))
     }
 
-    /// Moves the calling process into a cgroup, in every hierarchy that has it.
-    pub(super) fn join(&self, cgroup: &str) -> io::Result<()> {
-        self.directories(cgroup).try_for_each(|directory| {
-            match fs::write(directory.join("cgroup.procs"), "0") {
-                // libcontainer leaves out hierarchies without a controller.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-                other => other,
+    /// Makes the cgroups of an engine, and moves the calling process, which has one thread, into those that its containers
+    /// share.
+    pub(super) fn settle(&self, instance: &str) -> io::Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        for hierarchy in &self.0 {
+            loop {
+                match hierarchy.settle(instance) {
+                    // The last engine but this one has ended and taken the cgroup above away.
+                    Err(error)
+                        if error.kind() == io::ErrorKind::NotFound && Instant::now() < deadline => {
+                    }
+                    other => break other?,
+                }
             }
+        }
+        Ok(())
+    }
+
+    /// Makes the cgroups of a container with its limits.
+    pub(super) fn make(&self, cgroup: &str, limits: &Limits) -> io::Result<Entrance> {
+        let directories: Vec<PathBuf> = self
+            .of_role(Role::Container, cgroup)
+            .chain(self.of_role(Role::Whole, cgroup))
+            .collect();
+        directories.iter().try_for_each(fs::create_dir)?;
+        for limit in limits::settings(limits) {
+            limit.write(&directories)?;
+        }
+        self.open(cgroup)
+    }
+
+    /// Opens the way into the cgroups of a container.
+    fn open(&self, cgroup: &str) -> io::Result<Entrance> {
+        let tasks = self
+            .of_role(Role::Container, cgroup)
+            .map(|directory| File::options().write(true).open(directory.join("tasks")))
+            .collect::<Result<_, _>>()?;
+        let birthplace = self
+            .of_role(Role::Whole, cgroup)
+            .next()
+            .map(File::open)
+            .transpose()?;
+        Ok(Entrance {
+            tasks,
+            birthplace: birthplace.map(OwnedFd::from),
         })
+    }
+
+    /// Moves the calling process, which has one thread, into the cgroups of a container.
+    pub(super) fn join(&self, cgroup: &str) -> io::Result<()> {
+        self.of_role(Role::Whole, cgroup)
+            .try_for_each(|directory| write(&directory.join("cgroup.procs"), "0"))?;
+        self.open(cgroup)?.enter()
     }
 
     /// How many processes of a cgroup the kernel has killed because there was no memory left for them.
@@ -131,6 +250,77 @@ impl Hierarchies {
             let _ = fs::remove_dir(directory);
         }
     }
+}
+
+impl Hierarchy {
+    /// Makes the cgroup of an engine, and moves the caller there where its containers share it.
+    fn settle(&self, instance: &str) -> io::Result<()> {
+        let mut directory = self.mount.clone();
+        match self.role {
+            Role::Unused => return Ok(()),
+            // A cgroup without processes hands its controllers down.
+            Role::Whole => hand_down(&directory)?,
+            Role::Container | Role::Engine => {}
+        }
+        for name in instance.split('/').filter(|name| !name.is_empty()) {
+            let above = directory.clone();
+            directory.push(name);
+            match fs::create_dir(&directory) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                made => made?,
+            }
+            match self.role {
+                Role::Whole => hand_down(&directory)?,
+                Role::Engine => {
+                    for setting in ["cpuset.cpus", "cpuset.mems"] {
+                        inherit(&above.join(setting), &directory.join(setting))?;
+                    }
+                }
+                Role::Container | Role::Unused => {}
+            }
+        }
+        if self.role != Role::Engine {
+            return Ok(());
+        }
+        if directory.join("devices.deny").exists() {
+            write(&directory.join("devices.deny"), "a")?;
+            for device in DEVICES {
+                write(&directory.join("devices.allow"), device)?;
+            }
+        }
+        write(&directory.join("tasks"), "0")
+    }
+}
+
+fn write(file: &Path, text: &str) -> io::Result<()> {
+    File::options()
+        .write(true)
+        .open(file)?
+        .write_all(text.as_bytes())
+}
+
+/// Lets the cgroups in `directory` have all its controllers. One that cannot be had is missed when a limit is set.
+fn hand_down(directory: &Path) -> io::Result<()> {
+    let controllers = fs::read_to_string(directory.join("cgroup.controllers"))?;
+    for controller in controllers.split_whitespace() {
+        let _ = write(
+            &directory.join("cgroup.subtree_control"),
+            &format!("+{controller}"),
+        );
+    }
+    Ok(())
+}
+
+/// Gives a new cgroup a setting of the one above it, if there is such a setting.
+fn inherit(above: &Path, file: &Path) -> io::Result<()> {
+    let value = match fs::read_to_string(above) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    };
+    if fs::read_to_string(file)?.trim().is_empty() {
+        write(file, value.trim())?;
+    }
+    Ok(())
 }
 
 fn counter(text: &str, name: &str) -> Option<u64> {
@@ -185,14 +375,22 @@ mod tests {
         let found = Hierarchies::among(
             "21 1 0:20 / /sys rw - sysfs sysfs rw\n\
              22 21 0:21 / /none/memory rw,nosuid shared:4 - cgroup cgroup rw,memory\n\
-             23 21 0:22 / /none/unified rw - cgroup2 cgroup2 rw\n\
-             24 21 0:22 / /none/unified rw - cgroup2 cgroup2 rw\n",
+             23 21 0:22 / /none/both rw,nosuid - cgroup cgroup rw,net_cls,cpuacct\n\
+             24 21 0:23 / /none/systemd rw - cgroup cgroup rw,xattr,name=systemd\n\
+             25 21 0:24 / /none/unified rw - cgroup2 cgroup2 rw\n\
+             26 21 0:24 / /none/unified rw - cgroup2 cgroup2 rw\n",
         );
+        let of = |role| found.of_role(role, "/x").collect::<Vec<_>>();
         assert_eq!(
-            found.mounts,
-            ["/none/memory", "/none/unified"].map(PathBuf::from)
+            of(Role::Container),
+            ["/none/memory/x", "/none/both/x"].map(PathBuf::from)
         );
-        assert!(!found.limits_swap());
+        assert_eq!(of(Role::Engine), [PathBuf::from("/none/systemd/x")]);
+        assert_eq!(of(Role::Unused), [PathBuf::from("/none/unified/x")]);
+        assert_eq!(found.directories("/x").count(), 4);
+
+        let found = Hierarchies::among("22 21 0:21 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n");
+        assert_eq!(found.of_role(Role::Whole, "x").count(), 1);
     }
 
     #[test]

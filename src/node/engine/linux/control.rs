@@ -93,6 +93,8 @@ pub(super) struct Setup {
     pub(super) containers: PathBuf,
     /// How long to keep the containers when the engine has died; none if they are to die with it.
     pub(super) lease: Option<Duration>,
+    /// The engine's path in every cgroup hierarchy.
+    pub(super) cgroup: String,
 }
 
 /// A container to make.
@@ -296,6 +298,8 @@ pub(super) mod steps {
     pub(in super::super) const PID_NAMESPACE: &str = "make a pid namespace";
     /// Making a user namespace.
     pub(in super::super) const USER_NAMESPACE: &str = "make a user namespace";
+    /// Making the others of a container.
+    pub(in super::super) const NAMESPACES: &str = "make the namespaces of the container";
     /// Shifting the owners of a layer.
     pub(in super::super) const IDMAP: &str = "shift the owners of a layer";
     /// Mounting the root file system.

@@ -28,7 +28,9 @@ fn system(step: String, errno: i32, state: &Path) -> EngineError {
     let unsupported = |text: String| EngineError::Unsupported(text);
     match (step.as_str(), errno) {
         (_, libc::EPERM | libc::EACCES) if !nix::unistd::geteuid().is_root() => needs_root(),
-        (_, libc::ENOSPC | libc::EDQUOT) if step != steps::USER_NAMESPACE => {
+        (_, libc::ENOSPC | libc::EDQUOT)
+            if step != steps::USER_NAMESPACE && step != steps::NAMESPACES =>
+        {
             EngineError::DiskFull(state.display().to_string())
         }
         (steps::PID_NAMESPACE, libc::EPERM) => EngineError::Privilege(

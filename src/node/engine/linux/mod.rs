@@ -180,6 +180,7 @@ impl LinuxEngine {
             layers: rooms.layers.clone(),
             containers: rooms.containers.clone(),
             lease: self.lease,
+            cgroup: cgroups::instance(self.instance.slot()),
         };
         let mut descriptors = vec![self.instance.lock().map_err(failed)?.into()];
         if self.lease.is_some() {

@@ -224,6 +224,17 @@ pub(super) enum Forked {
 ///
 /// The process must have a single thread: the child goes on with a copy of its memory.
 pub(super) unsafe fn fork(flags: libc::c_int) -> io::Result<Forked> {
+    // SAFETY: the caller's.
+    unsafe { fork_into(flags, None) }
+}
+
+/// As [`fork`], and the child is born into the cgroup whose directory is given, of version 2.
+///
+/// # Safety
+///
+/// As for [`fork`].
+pub(super) unsafe fn fork_into(flags: libc::c_int, cgroup: Option<&OwnedFd>) -> io::Result<Forked> {
+    const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
     let mut pidfd: RawFd = -1;
     // SAFETY: `clone_args` is plain data for which all zeroes is a valid value.
     let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
@@ -232,6 +243,10 @@ pub(super) unsafe fn fork(flags: libc::c_int) -> io::Result<Forked> {
     // A sibling gets the signal that we send our parent, and the kernel insists on none being named.
     if flags & libc::CLONE_PARENT == 0 {
         arguments.exit_signal = libc::SIGCHLD as u64;
+    }
+    if let Some(cgroup) = cgroup {
+        arguments.flags |= CLONE_INTO_CGROUP;
+        arguments.cgroup = u64::try_from(cgroup.as_raw_fd()).map_err(io::Error::other)?;
     }
     // SAFETY: no shared memory and no new stack are asked for, so this is a fork, which the caller allows.
     let pid = check(unsafe {

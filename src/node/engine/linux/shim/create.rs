@@ -1,31 +1,44 @@
 //! Makes a container: runs in a process that the shim forks for it, and ends when the container waits to be started.
 //!
-//! The container's first process is a child of the shim's, not of this one.
+//! ```text
+//! helper                                        first process of the container
+//! its cgroups, a mount namespace
+//! clone, into new user and pid namespaces ────▶ waits
+//! maps its ids ──────────────────────── Mapped ▶ enters the cgroups, becomes root, makes its other namespaces
+//! mounts the image's file systems ───── Mounted ▶ takes its own copy of the mounts, mounts the kernel's file systems,
+//!                                               leaves everything else behind, gives up privileges
+//! tells the engine ◀ Ok ──────────────────────── waits for the word to go
+//! ```
+//!
+//! The container's first process is a child of the shim's, not of this one. It ends if this one does before it is made.
 
-use std::collections::HashMap;
+use std::convert::Infallible;
+use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::net::UnixStream;
-use std::path::Path;
-use std::rc::Rc;
-use std::sync::Mutex;
 
-use libcontainer::container::builder::ContainerBuilder;
-use libcontainer::oci_spec::runtime::Spec;
-use libcontainer::syscall::syscall::SyscallType;
-use libcontainer::workload::{
-    Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError,
-};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::stat::{Mode, umask};
+use serde::{Deserialize, Serialize};
 
-use super::super::control::{self, Create, Problem, Report, Step, Streams};
-use super::super::sys;
-use super::config::config;
-use super::launch::Launch;
-use super::mounts::mount_rest;
-use super::privileges::limit_capabilities;
-use super::root::{self, BUNDLE};
+use super::super::cgroups::Entrance;
+use super::super::control::{self, Create, Problem, Report, Step, Streams, steps};
+use super::super::sys::{self, Forked};
+use super::launch::{Launch, NEVER_RAN};
+use super::mounts;
+use super::privileges::{become_root, hide, limit_capabilities};
+use super::root;
 use super::seccomp::Filter;
+use super::user::IDS;
 use super::view::View;
+
+/// Word to the first process that it may go on.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Word {
+    /// Its ids are mapped.
+    Mapped,
+    /// The root file system is mounted.
+    Mounted,
+}
 
 /// Makes the container and tells the engine.
 pub(super) fn create(
@@ -36,104 +49,110 @@ pub(super) fn create(
     create: Create,
     streams: Streams,
 ) -> Result<(), Problem> {
+    // Whatever that of the process was that started us.
+    umask(Mode::from_bits_truncate(0o022));
+    let entrance = view
+        .cgroups
+        .make(&create.cgroup, &create.limits)
+        .step("make the cgroups of the container")?;
     unshare(CloneFlags::CLONE_NEWNS).step("make a mount namespace")?;
-    root::mount_root(&create)?;
-    root::write_config(&config(&create, view.cgroups.limits_swap()))?;
-    std::env::set_current_dir("/").step("change to the root directory")?;
-
-    let first = FirstProcess(Rc::new(Inner {
-        control: control.as_raw_fd(),
-        launch: Mutex::new(Some(Launch {
-            start: create.start,
-            streams,
-            filter: filter.clone(),
-            hostname: create.hostname,
-        })),
-        terminal: Mutex::new(None),
-    }));
-    let container = ContainerBuilder::new(create.name.clone(), SyscallType::default())
-        .with_executor(first)
-        .with_root_path(BUNDLE)
-        .map_err(|error| failed(&error))?
-        .as_init(BUNDLE)
-        .with_systemd(false)
-        .with_detach(true)
-        .as_sibling(true)
-        .build()
-        .map_err(|error| failed(&error))?;
-    let process = container
-        .pid()
-        .ok_or_else(|| Problem::Other("the container has no first process".to_owned()))?
-        .as_raw();
-    let pidfd = sys::pidfd_open(process).step("find the first process")?;
-    // libcontainer's word to go makes the first process wait for ours.
-    UnixStream::connect(Path::new(BUNDLE).join(&create.name).join("notify.sock"))
-        .step("reach the first process")?;
-    control::send(control, &Report::Made { request, process }, &[pidfd])
-        .step("report the container")
+    let (ours, theirs) = control::pair().step("make a socket")?;
+    // SAFETY: this process, forked from the shim, has one thread.
+    #[allow(unsafe_code, reason = "forks")]
+    let forked = unsafe {
+        sys::fork_into(
+            libc::CLONE_PARENT | libc::CLONE_NEWUSER | libc::CLONE_NEWPID,
+            entrance.birthplace(),
+        )
+    };
+    match forked.step(steps::USER_NAMESPACE)? {
+        Forked::Child => {
+            drop(ours);
+            let launch = Launch {
+                start: create.start,
+                streams,
+                filter: filter.clone(),
+                hostname: create.hostname,
+            };
+            let Err(problem) = be_first(&theirs, entrance, &launch);
+            // Nobody is left to tell if this fails.
+            let _ = control::send_plain(&theirs, &Err::<(), _>(problem));
+            sys::exit_now(NEVER_RAN)
+        }
+        Forked::Parent(process, pidfd) => {
+            drop((theirs, entrance, streams));
+            let users = map_ids(process, create.first_id).step(steps::USER_NAMESPACE)?;
+            tell(&ours, &Word::Mapped)?;
+            root::mount_root(&create, &users)?;
+            tell(&ours, &Word::Mounted)?;
+            let (made, _) = control::receive::<Result<(), Problem>>(&ours)
+                .step("hear of the first process")?
+                .ok_or_else(died)?;
+            made?;
+            control::send(control, &Report::Made { request, process }, &[pidfd])
+                .step("report the container")
+        }
+    }
 }
 
-/// What libcontainer says, with all that it says as the cause.
-fn failed(error: &dyn std::error::Error) -> Problem {
-    let mut text = format!("cannot create the container: {error}");
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    Problem::Other(text)
+fn died() -> Problem {
+    Problem::Other(
+        "the first process of the container died while it was made: if there is a limit on its memory, a higher one may help"
+            .to_owned(),
+    )
 }
 
-/// What libcontainer runs as the first process.
-#[derive(Clone)]
-struct FirstProcess(Rc<Inner>);
-
-struct Inner {
-    /// The socket to the engine, which must not stay open inside the container.
-    control: i32,
-    launch: Mutex<Option<Launch>>,
-    terminal: Mutex<Option<OwnedFd>>,
+fn tell(first: &OwnedFd, word: &Word) -> Result<(), Problem> {
+    control::send_plain(first, word).map_err(|_| died())
 }
 
-impl Executor for FirstProcess {
-    /// Called inside the container, before it counts as created.
-    fn validate(&self, _spec: &Spec) -> Result<(), ExecutorValidationError> {
-        let problem = |problem: &dyn std::fmt::Display| {
-            ExecutorValidationError::ArgValidationError(problem.to_string())
-        };
-        nix::unistd::close(self.0.control).map_err(|errno| problem(&errno))?;
-        mount_rest()
-            .and_then(|()| limit_capabilities())
-            .map_err(|error| problem(&error))?;
-        let launch = self.0.launch.lock().map_err(|error| problem(&error))?;
-        let terminal = launch
-            .as_ref()
-            .map_or(Ok(None), Launch::open_terminal)
-            .map_err(|error| problem(&error))?;
-        *self.0.terminal.lock().map_err(|error| problem(&error))? = terminal;
-        Ok(())
-    }
+/// Gives the user namespace of `process` the ids from `first_id` on, and returns it.
+fn map_ids(process: i32, first_id: u32) -> std::io::Result<OwnedFd> {
+    let map = format!("0 {first_id} {IDS}");
+    fs::write(format!("/proc/{process}/uid_map"), &map)?;
+    fs::write(format!("/proc/{process}/gid_map"), &map)?;
+    fs::File::open(format!("/proc/{process}/ns/user")).map(OwnedFd::from)
+}
 
-    fn setup_envs(&self, _envs: HashMap<String, String>) -> Result<(), ExecutorSetEnvsError> {
-        // Ours is empty, and the program's is handed to it directly.
-        Ok(())
-    }
+/// Is the first process, until it runs its program.
+fn be_first(helper: &OwnedFd, entrance: Entrance, launch: &Launch) -> Result<Infallible, Problem> {
+    // Already what it says, as with all processes of the shim. Nobody is to look into this one.
+    hide().step("hide the memory")?;
+    wait_for(helper, &Word::Mapped)?;
+    entrance.enter().step("join the cgroups of the container")?;
+    // The image can have no part in what we hold open.
+    let mut keep: Vec<_> = launch
+        .streams
+        .descriptors()
+        .map(AsRawFd::as_raw_fd)
+        .collect();
+    keep.push(helper.as_raw_fd());
+    sys::close_all_but(&keep).step("close descriptors")?;
+    become_root()?;
+    nix::unistd::setsid().step("start a session")?;
+    unshare(
+        CloneFlags::CLONE_NEWNET
+            | CloneFlags::CLONE_NEWIPC
+            | CloneFlags::CLONE_NEWUTS
+            | CloneFlags::CLONE_NEWCGROUP,
+    )
+    .step(steps::NAMESPACES)?;
+    nix::unistd::sethostname(&launch.hostname).step("set the host name")?;
+    wait_for(helper, &Word::Mounted)?;
+    unshare(CloneFlags::CLONE_NEWNS).step(steps::NAMESPACES)?;
+    mounts::enter_root()?;
+    limit_capabilities()?;
+    let terminal = launch.open_terminal()?;
+    // It closes with everything else.
+    control::send_plain(helper, &Ok::<_, Problem>(())).step("report")?;
+    launch.go(terminal.as_ref())
+}
 
-    fn exec(&self, _spec: &Spec) -> Result<(), ExecutorError> {
-        let taken = |text: &str| ExecutorError::Other(text.to_owned());
-        let launch = self
-            .0
-            .launch
-            .lock()
-            .map_err(|_| taken("a lock was poisoned"))?
-            .take()
-            .ok_or_else(|| taken("started twice"))?;
-        let terminal = self
-            .0
-            .terminal
-            .lock()
-            .map_err(|_| taken("a lock was poisoned"))?
-            .take();
-        launch.go(terminal.as_ref())
+/// Waits until the helper says `word`. Ends the process if that has died.
+fn wait_for(helper: &OwnedFd, word: &Word) -> Result<(), Problem> {
+    match control::receive::<Word>(helper).step("wait for the helper")? {
+        Some((said, _)) if said == *word => Ok(()),
+        Some((said, _)) => Err(Problem::Other(format!("expected {word:?}, heard {said:?}"))),
+        None => sys::exit_now(NEVER_RAN),
     }
 }

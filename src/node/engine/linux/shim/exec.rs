@@ -1,6 +1,4 @@
 //! Starts a further process in a container: runs in a process that the shim forks for it.
-//!
-//! Not with libcontainer, whose further processes have neither the filter of system calls nor the user namespace.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 

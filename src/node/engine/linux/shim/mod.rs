@@ -22,7 +22,6 @@
 //! it, and the containers, when the engine has died.
 
 mod beneath;
-mod config;
 mod create;
 mod exec;
 mod keeper;

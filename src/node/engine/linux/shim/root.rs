@@ -6,17 +6,16 @@
 //! leaves is a layer of its own.
 
 use std::fs;
-use std::io::Write;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{PermissionsExt, chown};
+use std::os::unix::fs::chown;
 use std::path::{Component, Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use super::super::control::{Create, Problem, Step, steps};
-use super::super::sys::{self, Forked, OpenHow};
+use super::super::sys::{self, OpenHow};
 use super::beneath;
-use super::user::IDS;
+use super::mounts::PLACES;
 use super::view;
 
 /// Where a container's root file system is mounted, in its own mount namespace.
@@ -27,8 +26,9 @@ pub(super) const BUNDLE: &str = "/bundle";
 /// How much the files of a specification can be to be kept in memory rather than on disk, in bytes.
 const IN_MEMORY: usize = 1 << 20;
 
-/// Mounts the root file system of a container at [`ROOT`]. The caller is in a mount namespace of its own.
-pub(super) fn mount_root(create: &Create) -> Result<(), Problem> {
+/// Mounts the root file system of a container at [`ROOT`], for the user namespace `users`. The caller is in a mount
+/// namespace of its own.
+pub(super) fn mount_root(create: &Create, users: &OwnedFd) -> Result<(), Problem> {
     mount(
         Some("tmpfs"),
         BUNDLE,
@@ -37,7 +37,7 @@ pub(super) fn mount_root(create: &Create) -> Result<(), Problem> {
         Some("mode=0755"),
     )
     .step("mount a temporary directory")?;
-    let lower = mount_layers(create)?;
+    let lower = mount_layers(create, users)?;
 
     let directory = Path::new(view::CONTAINERS).join(&create.name);
     let owner = Some(create.first_id);
@@ -65,8 +65,6 @@ fn make_directory(place: &Path, name: &str, owner: Option<u32>) -> Result<PathBu
     let path = place.join(name);
     let make = || {
         fs::create_dir(&path)?;
-        // Whatever the mask of the process that started us.
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
         chown(&path, owner, owner)
     };
     make().step(format!("make {name}, a directory of the container,"))?;
@@ -91,8 +89,7 @@ fn mount_hosts(directory: &Path) -> Result<(), Problem> {
 /// Mounts the layers, and returns their names as the overlay's mount option has them, the highest first.
 ///
 /// The names are short, relative to the working directory, because all options together must fit into a page.
-fn mount_layers(create: &Create) -> Result<String, Problem> {
-    let users = user_namespace(create.first_id)?;
+fn mount_layers(create: &Create, users: &OwnedFd) -> Result<String, Problem> {
     let layers = Path::new(BUNDLE).join("layers");
     fs::create_dir(&layers).step("make a directory for the layers")?;
     std::env::set_current_dir(&layers).step("change to the directory of the layers")?;
@@ -100,7 +97,7 @@ fn mount_layers(create: &Create) -> Result<String, Problem> {
     for (number, layer) in create.layers.iter().enumerate() {
         let name = number.to_string();
         let layer = sys::clone_mount(&Path::new(view::LAYERS).join(layer)).step("find a layer")?;
-        sys::shift_owners(&layer, &users).step(steps::IDMAP)?;
+        sys::shift_owners(&layer, users).step(steps::IDMAP)?;
         fs::create_dir(&name).step("make a directory for a layer")?;
         sys::attach_mount(&layer, Path::new(&name)).step("mount a layer")?;
         names.push(name);
@@ -133,35 +130,20 @@ fn mount_overlay(lower: &str, upper: &Path, work: &Path) -> Result<(), Problem> 
     .step(steps::OVERLAY)
 }
 
-/// A user namespace in which the ids from 0 on are those from `first_id` on outside.
-fn user_namespace(first_id: u32) -> Result<OwnedFd, Problem> {
-    // SAFETY: this process, forked from the shim, has one thread.
-    #[allow(unsafe_code, reason = "forks")]
-    let forked = unsafe { sys::fork(libc::CLONE_NEWUSER) }.step(steps::USER_NAMESPACE)?;
-    match forked {
-        Forked::Child => {
-            // Only there to hold the namespace until somebody else does.
-            loop {
-                nix::unistd::pause();
-            }
-        }
-        Forked::Parent(pid, pidfd) => {
-            let map = format!("0 {first_id} {IDS}");
-            let opened = fs::write(format!("/proc/{pid}/uid_map"), &map)
-                .and_then(|()| fs::write(format!("/proc/{pid}/gid_map"), &map))
-                .and_then(|()| fs::File::open(format!("/proc/{pid}/ns/user")))
-                .step(steps::USER_NAMESPACE);
-            // It is our child and not waited for yet, so it is there.
-            let _ = sys::pidfd_send_signal(&pidfd, libc::SIGKILL);
-            let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None);
-            opened.map(OwnedFd::from)
-        }
-    }
-}
-
 /// Writes the files of the specification, and those that every container has, into what is mounted at [`ROOT`].
 fn write_files(create: &Create) -> Result<(), Problem> {
     let root = fs::File::open(ROOT).step("open the root directory")?;
+    for name in PLACES {
+        match beneath::directory(&root, &Path::new("/").join(name), Some(create.first_id)) {
+            // Something else than a directory is told of when it is to be mounted on.
+            Err(error)
+                if matches!(
+                    error.raw_os_error(),
+                    Some(libc::ENOTDIR | libc::EEXIST | libc::ELOOP)
+                ) => {}
+            other => drop(other.step(format!("make /{name} in the image"))?),
+        }
+    }
     let etc = beneath::directory(&root, Path::new("/etc"), Some(create.first_id))
         .step("make /etc in the image")?;
     for (name, content) in [
@@ -237,15 +219,6 @@ fn place(text: &str) -> Result<(PathBuf, &str), Problem> {
         (Some(directory), Some(name)) => Ok((directory.to_owned(), name)),
         _ => bad("it names no file"),
     }
-}
-
-/// Writes the OCI configuration into the bundle.
-pub(super) fn write_config(config: &serde_json::Value) -> Result<(), Problem> {
-    let write = || {
-        let mut file = fs::File::create(Path::new(BUNDLE).join("config.json"))?;
-        file.write_all(config.to_string().as_bytes())
-    };
-    write().step("write the configuration of the container")
 }
 
 #[cfg(test)]

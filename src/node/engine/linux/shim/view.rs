@@ -19,7 +19,7 @@ pub(super) const LAYERS: &str = "/layers";
 pub(super) const CONTAINERS: &str = "/containers";
 
 /// Devices that every container has.
-const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
+pub(super) const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
 /// What the shim knows of the machine.
 pub(super) struct View {
@@ -97,8 +97,8 @@ impl View {
         nix::unistd::pivot_root(".", ".").step("change the root directory")?;
         umount2(".", MntFlags::MNT_DETACH).step("leave the old root directory")?;
         std::env::set_current_dir("/").step("change to the root directory")?;
-        Ok(Self {
-            cgroups: Hierarchies::find().step("read the mounts")?,
-        })
+        let cgroups = Hierarchies::find().step("read the mounts")?;
+        cgroups.settle(&setup.cgroup).step("make cgroups")?;
+        Ok(Self { cgroups })
     }
 }
