@@ -24,7 +24,7 @@ use super::explain::explain;
 use super::ids::Range;
 use super::layers::Held;
 use super::network::{Attachment, Network};
-use super::process::{LinuxProcess, MemoryLimit, connect};
+use super::process::{Ends, LinuxProcess, MemoryLimit, connect};
 use crate::node::engine::{Container, EngineError, Process, Program, Spec};
 use crate::protocol::container::Stdio;
 
@@ -191,17 +191,14 @@ async fn assemble(
     let kept = shim.is_lasting().then(|| ends.kept());
     let kept = kept.transpose().step("keep the pipes of the container")?;
     let (name, layers) = (create.name.clone(), create.layers.clone());
-    let made = shim.create(create, streams).await?;
+    // The network takes the time that the rest of the container takes.
+    let (made, attached) = tokio::join!(shim.create(create, streams), attach(workshop, &ends));
+    let made = made?;
     let process = made.process;
     let closing = |place| shim.closing(&name, place);
     let first = LinuxProcess::new(made, ends, limit, false, closing).await?;
     let connected = async {
-        let namespace = network_namespace(first.pidfd()).step("find the container's network")?;
-        let attachment = workshop
-            .network
-            .attach(namespace)
-            .await
-            .map_err(Failure::Engine)?;
+        let attachment = attached?;
         fs::write(&hosts, hosts_file(&hostname, attachment.ip()))
             .step("write /etc/hosts of the container")?;
         // From here on it outlives the engine: it is whole.
@@ -221,6 +218,16 @@ async fn assemble(
             Err(failure)
         }
     }
+}
+
+/// Connects a container that is being made with the network.
+async fn attach(workshop: &Workshop, ends: &Ends) -> Result<Attachment, Failure> {
+    let namespace = ends
+        .network()
+        .await?
+        .ok_or_else(|| Problem::Other("the container ended before it had a network".to_owned()))?;
+    let attached = workshop.network.attach(namespace).await;
+    attached.map_err(Failure::Engine)
 }
 
 /// Makes the directory of a container. The container's root passes through it and sees nothing in it.

@@ -252,6 +252,8 @@ pub(super) enum Status {
 /// From a process of a container to the engine, until its program runs.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Progress {
+    /// It is in the container's network namespace, which is new. Descriptor: that. Said by a first process, before all else.
+    Network,
     /// Its terminal is open. Descriptor: the master.
     Terminal,
     /// The program cannot be run.

@@ -22,7 +22,7 @@ use super::control::Status;
 
 /// Version of everything that a shim and an engine which did not start it say to each other, and of the records. To be
 /// raised with every change by which an engine would not understand, or misunderstand, a shim of the version before.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
 /// Name of what is kept of the engine itself. No container has it.
 pub(super) const ENGINE: &str = "engine";

@@ -32,6 +32,25 @@ pub(super) struct Ends {
 }
 
 impl Ends {
+    /// Waits for the network namespace of a container that is being made. Nothing if it will not be.
+    pub(super) async fn network(&self) -> Result<Option<OwnedFd>, Problem> {
+        const STEP: &str = "find the container's network";
+        let socket = nonblocking(self.progress.try_clone().step(STEP)?)?;
+        let socket = sys::watch(socket).step(STEP)?;
+        loop {
+            let mut guard = socket.readable().await.step(STEP)?;
+            // A failure stays there for whoever asks what became of the process.
+            match guard.try_io(|socket| control::peek::<Progress>(socket.get_ref())) {
+                Err(_would_block) => {}
+                Ok(Ok(Some((Progress::Network, descriptors)))) => {
+                    control::receive::<Progress>(socket.get_ref()).step(STEP)?;
+                    return Ok(descriptors.into_iter().next());
+                }
+                Ok(other) => return other.map(|_| None).step(STEP),
+            }
+        }
+    }
+
     /// The same once more, for the shim to keep, as far as there is something in each [`Place`] but that of the process and the
     /// terminal.
     pub(super) fn kept(&self) -> io::Result<Vec<Option<OwnedFd>>> {
@@ -371,6 +390,9 @@ async fn follow(
                     // Nobody waits if creating the process has been given up.
                     let _ = opened.send(master);
                 }
+            }
+            Ok(Ok(Some((Progress::Network, _)))) => {
+                let _ = control::receive::<Progress>(socket.get_ref());
             }
             Ok(Ok(Some((Progress::Failed(problem), _)))) => break Err(problem),
             Ok(Ok(None)) => break Ok(()),

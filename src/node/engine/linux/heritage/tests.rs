@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::super::control::{Create, Exec, Report, Request, Start};
+use super::super::control::{Create, Exec, Progress, Report, Request, Start};
 use super::super::custody::{Handover, Keep, Place, VERSION};
 use super::*;
 use crate::ids::{ContainerId, Digest};
@@ -75,6 +75,8 @@ fn requests(bytes: &mut Vec<u8>) {
 }
 
 fn answers(bytes: &mut Vec<u8>) {
+    add(bytes, &Progress::Network);
+    add(bytes, &Progress::Terminal);
     let kept = Kept {
         name: "name".to_owned(),
         process: Some(2),
@@ -119,7 +121,7 @@ fn what_is_said_changes_with_the_version_only() {
     let fingerprint = &Digest::of(&bytes).hex()[..16];
     assert_eq!(
         (VERSION, fingerprint),
-        (1, "0b9b3ae1500306b0"),
+        (2, "51eefe870744b36b"),
         "if an engine and a shim from before and after this change would misunderstand each other, raise VERSION; then \
          put the new fingerprint here"
     );

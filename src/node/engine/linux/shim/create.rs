@@ -4,7 +4,8 @@
 //! helper                                        first process of the container
 //! its cgroups, a mount namespace
 //! clone, into new user and pid namespaces ────▶ waits
-//! maps its ids ──────────────────────── Mapped ▶ enters the cgroups, becomes root, makes its other namespaces
+//! maps its ids ──────────────────────── Mapped ▶ enters the cgroups, becomes root, makes its other namespaces,
+//!                                               hands the network to the engine
 //! mounts the image's file systems ───── Mounted ▶ takes its own copy of the mounts, mounts the kernel's file systems,
 //!                                               leaves everything else behind, gives up privileges
 //! tells the engine ◀ Ok ──────────────────────── waits for the word to go
@@ -21,7 +22,7 @@ use nix::sys::stat::{Mode, umask};
 use serde::{Deserialize, Serialize};
 
 use super::super::cgroups::Entrance;
-use super::super::control::{self, Create, Problem, Report, Step, Streams, steps};
+use super::super::control::{self, Create, Problem, Progress, Report, Step, Streams, steps};
 use super::super::sys::{self, Forked};
 use super::launch::{Launch, NEVER_RAN};
 use super::mounts;
@@ -137,6 +138,9 @@ fn be_first(helper: &OwnedFd, entrance: Entrance, launch: &Launch) -> Result<Inf
             | CloneFlags::CLONE_NEWCGROUP,
     )
     .step(steps::NAMESPACES)?;
+    let network = fs::File::open("/proc/self/ns/net").step("find the container's network")?;
+    control::send(&launch.streams.progress, &Progress::Network, &[network])
+        .step("hand over the container's network")?;
     nix::unistd::sethostname(&launch.hostname).step("set the host name")?;
     wait_for(helper, &Word::Mounted)?;
     unshare(CloneFlags::CLONE_NEWNS).step(steps::NAMESPACES)?;
