@@ -1032,6 +1032,80 @@ async fn processor_time_is_limited() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn limits_can_be_read_inside_and_neither_changed_nor_those_of_others_seen() {
+    if skip() {
+        return;
+    }
+    let bench = Bench::new().await;
+    let other = bench.asleep().await;
+    let script = "
+        cd /sys/fs/cgroup
+        cat memory/memory.limit_in_bytes memory.max 2>/dev/null
+        cat pids/pids.max pids.max 2>/dev/null
+        cut -d: -f3 /proc/self/cgroup | sort -u
+        find . -mindepth 2 -type d
+        for file in memory/memory.limit_in_bytes memory.max pids/pids.max pids.max; do
+            test -e $file && (echo 1000 > $file) 2>/dev/null && echo wrote $file
+        done
+        for place in . memory pids cpu cpuset; do
+            mkdir $place/new 2>/dev/null && echo made $place/new
+        done
+        true";
+    let mut spec = bench.spec(&["sh", "-c", script]);
+    spec.limits.memory = Some(64 << 20);
+    spec.limits.pids = Some(33);
+    let (text, error, _) = bench.run(spec.clone()).await;
+    assert_eq!(text, "67108864\n33\n/\n", "{error}");
+    // Further processes are in all of them, too.
+    spec.id = ContainerId::random();
+    spec.program = program(&["sleep", "1000"]);
+    let container = bench.create(spec).await;
+    let (text, error, _) = exec(&*container, shell(script)).await;
+    assert_eq!(text, "67108864\n33\n/\n", "{error}");
+    other.destroy().await.expect("destroyed");
+    bench.engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn file_systems_are_mounted_on_directories_of_the_image_only() {
+    if skip() {
+        return;
+    }
+    let bench = Bench::new().await;
+    for name in ["proc", "dev", "sys"] {
+        let links = [
+            "/etc",
+            "etc",
+            "/nowhere",
+            "../../../../var/tmp",
+            "/proc/1/root",
+        ];
+        let mut images: Vec<_> = links
+            .map(|target| {
+                let mut image = Image::empty();
+                image.entry("etc", tar::EntryType::Directory, 0o755, b"");
+                image.link(name, target);
+                image
+            })
+            .into();
+        let mut file = Image::empty();
+        file.file(name, 0o644, b"");
+        images.push(file);
+        for image in images {
+            let mut spec = bench.spec(&["true"]);
+            spec.layers = vec![add(&bench.engine, image).await];
+            match bench.engine.create(spec).await.map(drop) {
+                Err(EngineError::BadSpec(text)) => {
+                    assert!(text.contains(&format!("/{name} of the image")), "{text}");
+                }
+                other => panic!("{name}: {other:?}"),
+            }
+        }
+    }
+    bench.engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn ten_start_at_once() {
     if skip() {
         return;

@@ -371,3 +371,59 @@ pub(super) fn execve(program: &CStr, arguments: &[CString], environment: &[CStri
         .err()
         .unwrap_or(Errno::UnknownErrno)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::Write as _;
+    use std::path::PathBuf;
+
+    use super::*;
+
+    /// Where a hierarchy of version 2 is mounted in which we may make cgroups.
+    fn hierarchy() -> Option<PathBuf> {
+        let mounts = fs::read_to_string("/proc/mounts").expect("read");
+        let fields = mounts
+            .lines()
+            .map(|line| line.split(' ').collect::<Vec<_>>());
+        let mut of_version_2 = fields.filter(|fields| fields[2] == "cgroup2");
+        of_version_2.next().map(|fields| PathBuf::from(fields[1]))
+    }
+
+    #[test]
+    fn a_process_is_born_into_a_cgroup() {
+        let name = format!("tf-test-{}", std::process::id());
+        let made = hierarchy()
+            .map(|hierarchy| hierarchy.join(&name))
+            .filter(|directory| fs::create_dir(directory).is_ok());
+        let Some(directory) = made else {
+            let missing = "root, and version 2 of cgroups";
+            assert!(std::env::var_os("CI").is_none(), "needs {missing}");
+            let _ = writeln!(io::stderr(), "skipped: needs {missing}");
+            return;
+        };
+        let open = fs::File::open(&directory).expect("opened").into();
+        // SAFETY: the child does nothing but a system call.
+        let forked = unsafe { fork_into(0, Some(&open)) };
+        let groups = match forked.expect("forked") {
+            Forked::Child => loop {
+                // SAFETY: has no preconditions.
+                unsafe { libc::pause() };
+            },
+            Forked::Parent(pid, pidfd) => {
+                let groups = fs::read_to_string(format!("/proc/{pid}/cgroup"));
+                pidfd_send_signal(&pidfd, libc::SIGKILL).expect("killed");
+                nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None).expect("ended");
+                groups
+            }
+        };
+        fs::remove_dir(&directory).expect("removed");
+        let groups = groups.expect("read");
+        assert!(
+            groups
+                .lines()
+                .any(|line| line.starts_with("0::") && line.ends_with(&name)),
+            "{groups}"
+        );
+    }
+}
