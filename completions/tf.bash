@@ -226,7 +226,7 @@ _tf_enter() {
             passes_on=''
             ;;
         _tf_location)
-            verbs='serve invite users nodes sessions revoke'
+            verbs='serve invite users nodes sessions limits revoke'
             implied=''
             own='^(--verbose|--quiet|--location|--location-ip|--linger|--help|-[vqh]*[vqh])$'
             valued='^(--location|--location-ip|--linger)$'
@@ -296,6 +296,19 @@ _tf_enter() {
             own='^(--json|--verbose|--quiet|--location|--location-ip|--linger|--help|-[vqh]*[vqh])$'
             valued='^(--location|--location-ip|--linger)$'
             options='--json -v --verbose -q --quiet --location --location-ip --linger -h --help'
+            files=''
+            directories=''
+            variables=''
+            hosts='^(--location-ip)$'
+            operand=''
+            passes_on=''
+            ;;
+        _tf_location_limits)
+            verbs=''
+            implied=''
+            own='^(--containers|--memory|--stored|--sessions|--json|--verbose|--quiet|--location|--location-ip|--linger|--help|-[vqh]*[vqh])$'
+            valued='^(--containers|--memory|--stored|--sessions|--location|--location-ip|--linger)$'
+            options='--containers --memory --stored --sessions --json -v --verbose -q --quiet --location --location-ip --linger -h --help'
             files=''
             directories=''
             variables=''

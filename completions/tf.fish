@@ -107,7 +107,7 @@ function __tf_enter --no-scope-shadowing
             set valued '^(--location|--location-ip|--linger)$'
             set passes_on ''
         case _tf_location
-            set verbs serve invite users nodes sessions revoke
+            set verbs serve invite users nodes sessions limits revoke
             set implied ''
             set own '^(--verbose|--quiet|--location|--location-ip|--linger|--help|-[vqh]*[vqh])$'
             set valued '^(--location|--location-ip|--linger)$'
@@ -141,6 +141,12 @@ function __tf_enter --no-scope-shadowing
             set implied ''
             set own '^(--json|--verbose|--quiet|--location|--location-ip|--linger|--help|-[vqh]*[vqh])$'
             set valued '^(--location|--location-ip|--linger)$'
+            set passes_on ''
+        case _tf_location_limits
+            set verbs
+            set implied ''
+            set own '^(--containers|--memory|--stored|--sessions|--json|--verbose|--quiet|--location|--location-ip|--linger|--help|-[vqh]*[vqh])$'
+            set valued '^(--containers|--memory|--stored|--sessions|--location|--location-ip|--linger)$'
             set passes_on ''
         case _tf_location_revoke
             set verbs
@@ -402,6 +408,7 @@ complete -c tf -n '__tf_in _tf_location verb' -a invite -d 'Print an invitation 
 complete -c tf -n '__tf_in _tf_location verb' -a users -d 'List the users who have joined'
 complete -c tf -n '__tf_in _tf_location verb' -a nodes -d 'List the nodes that have joined, and those that are connected'
 complete -c tf -n '__tf_in _tf_location verb' -a sessions -d 'List the clients that are connected'
+complete -c tf -n '__tf_in _tf_location verb' -a limits -d 'Set what users may take of the location, or show it'
 complete -c tf -n '__tf_in _tf_location verb' -a revoke -d 'Forget users or nodes, end their sessions and void their invitations'
 complete -c tf -n '__tf_in _tf_location option' -s v -l verbose -d 'Say what is being done; twice: in every detail'
 complete -c tf -n '__tf_in _tf_location option' -s q -l quiet -d 'Say nothing but errors'
@@ -449,6 +456,17 @@ complete -c tf -n '__tf_in _tf_location_sessions option' -l location -x -d 'Use 
 complete -c tf -n '__tf_in _tf_location_sessions option' -l location-ip -x -a '(__fish_print_hostnames)' -d 'Reach the location at this address'
 complete -c tf -n '__tf_in _tf_location_sessions option' -l linger -x -d 'How long the location keeps the session while the connection to it is lost, as in 90s, 30m or 0, with which the session ends at once; 2m if not given, and never longer than the location allows'
 complete -c tf -n '__tf_in _tf_location_sessions option' -s h -l help -d 'Print help'
+complete -c tf -n '__tf_in _tf_location_limits option' -l containers -x -d 'Most containers at once, over all sessions of the user'
+complete -c tf -n '__tf_in _tf_location_limits option' -l memory -x -d 'Most memory of these containers together, each of which then needs a --memory of its own'
+complete -c tf -n '__tf_in _tf_location_limits option' -l stored -x -d 'Most space for images, as `tf cache ls` shows it'
+complete -c tf -n '__tf_in _tf_location_limits option' -l sessions -x -d 'Most sessions at once: each running tf is one'
+complete -c tf -n '__tf_in _tf_location_limits option' -l json -d 'Print JSON in place of a table'
+complete -c tf -n '__tf_in _tf_location_limits option' -s v -l verbose -d 'Say what is being done; twice: in every detail'
+complete -c tf -n '__tf_in _tf_location_limits option' -s q -l quiet -d 'Say nothing but errors'
+complete -c tf -n '__tf_in _tf_location_limits option' -l location -x -d 'Use this location, in place of the default one'
+complete -c tf -n '__tf_in _tf_location_limits option' -l location-ip -x -a '(__fish_print_hostnames)' -d 'Reach the location at this address'
+complete -c tf -n '__tf_in _tf_location_limits option' -l linger -x -d 'How long the location keeps the session while the connection to it is lost, as in 90s, 30m or 0, with which the session ends at once; 2m if not given, and never longer than the location allows'
+complete -c tf -n '__tf_in _tf_location_limits option' -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c tf -n '__tf_in _tf_location_revoke option' -s v -l verbose -d 'Say what is being done; twice: in every detail'
 complete -c tf -n '__tf_in _tf_location_revoke option' -s q -l quiet -d 'Say nothing but errors'
 complete -c tf -n '__tf_in _tf_location_revoke option' -l location -x -d 'Use this location, in place of the default one'

@@ -7,6 +7,7 @@ mod generated;
 mod handshake;
 mod images;
 mod layering;
+mod limits;
 mod link;
 mod pair;
 #[cfg(unix)]

@@ -317,6 +317,55 @@ fn the_location_bounds_how_long_it_waits_for_a_client() {
 }
 
 #[test]
+fn limits_are_set_while_the_location_serves() {
+    let office = Office::open();
+    let (ann, bob) = (office.user("ann@example"), office.user("bob@example"));
+    let limits = |arguments: &[&str]| office.administer(&[&["limits"], arguments].concat());
+    limits(&["--containers", "5", "--stored", "1k"])
+        .code(0)
+        .no_stdout();
+    let own = ["--stored", "1g", "--containers", "none"];
+    limits(&[&["bob@example"][..], &own].concat()).code(0);
+    let table = limits(&[]).code(0).stdout;
+    let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let lines: Vec<String> = table.lines().map(words).collect();
+    assert_eq!(lines[0], "USER ID CONTAINERS MEMORY STORED SESSIONS");
+    assert_eq!(lines[1], "(default) - 5 none 1.00 KiB none");
+    assert_eq!(lines.len(), 4, "{table}");
+
+    ann.tf(&["cache", "hello"])
+        .run()
+        .code(1)
+        .says(&["1.00 KiB for images", "`tf location limits`"]);
+    bob.tf(&["cache", "hello"]).run().code(0);
+    let listed = parsed(&limits(&["bob@example", "--json"]).code(0));
+    assert_eq!(listed[0]["stored"]["limit"], 1 << 30);
+    assert!(
+        listed[0]["stored"]["used"].as_u64() > Some(1000),
+        "{listed:#}"
+    );
+    let own = |what: &str| {
+        (
+            listed[0][what]["own"] == true,
+            listed[0][what]["limit"].is_null(),
+        )
+    };
+    assert_eq!(own("containers"), (true, true));
+    assert_eq!(own("memory"), (false, true));
+
+    limits(&["eve@example", "--containers", "1"])
+        .code(1)
+        .says(&["no user `eve@example`", "hint: "]);
+    limits(&["--sessions", "many"])
+        .code(2)
+        .says(&["not a limit"]);
+    limits(&["--sessions", "default"]).code(2);
+    limits(&["--sessions", "0"]).code(0);
+    let refused = ann.tf(&["ps"]).run().code(1);
+    refused.says(&["0 sessions at once", "`tf location limits`"]);
+}
+
+#[test]
 fn users_do_not_see_each_others_images() {
     let office = Office::open();
     let (ann, bob) = (office.user("ann@example"), office.user("bob@example"));

@@ -2,6 +2,7 @@
 
 use crate::cli::args::Run;
 use crate::cli::failure::Failure;
+use crate::cli::size::{self, thousandths};
 use crate::protocol::container::Limits;
 
 /// The least memory that a container gets along with: what Docker asks for, too.
@@ -20,32 +21,9 @@ pub(crate) fn parse(options: &Run) -> Result<Limits, Failure> {
     })
 }
 
-/// Reads a size as Docker writes it: `512m`, `1g`, `1.5GiB`, `67108864`. Units are powers of 1024.
+/// Reads the memory that a container gets.
 fn memory(text: &str) -> Result<u64, Failure> {
-    let invalid = || {
-        Failure::arguments(format!(
-            "`--memory {text}` is not a size: expected a number and b, k, m or g, as in 512m"
-        ))
-    };
-    let lower = text.to_ascii_lowercase();
-    let unit_at = lower
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(lower.len());
-    let (number, unit) = lower.split_at(unit_at);
-    let shift = match unit {
-        "" | "b" => 0,
-        "k" | "kb" | "kib" => 10,
-        "m" | "mb" | "mib" => 20,
-        "g" | "gb" | "gib" => 30,
-        "t" | "tb" | "tib" => 40,
-        _ => return Err(invalid()),
-    };
-    let thousandths = thousandths(number).ok_or_else(invalid)?;
-    let bytes = thousandths
-        .checked_mul(1 << shift)
-        .map(|product| product / 1000)
-        .and_then(|bytes| u64::try_from(bytes).ok())
-        .ok_or_else(invalid)?;
+    let bytes = size::parse("--memory", text)?;
     if bytes < LEAST_MEMORY {
         return Err(Failure::arguments(format!(
             "`--memory {text}` is too little for a container: expected at least 6m"
@@ -66,75 +44,14 @@ fn millicpus(text: &str) -> Result<u64, Failure> {
         })
 }
 
-/// Reads a decimal number with at most three places, as thousandths.
-fn thousandths(text: &str) -> Option<u128> {
-    let (whole, places) = text.split_once('.').unwrap_or((text, ""));
-    if whole.is_empty() && places.is_empty() || places.len() > 3 {
-        return None;
-    }
-    // `parse` would let a sign pass.
-    if !text
-        .bytes()
-        .all(|byte| byte.is_ascii_digit() || byte == b'.')
-    {
-        return None;
-    }
-    let number = |digits: &str| {
-        if digits.is_empty() {
-            Some(0)
-        } else {
-            digits.parse::<u64>().ok().map(u128::from)
-        }
-    };
-    Some(number(whole)? * 1000 + number(&format!("{places:0<3}"))?)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn memory_is_read_as_docker_reads_it() {
-        for (text, bytes) in [
-            ("8388608", 8 << 20),
-            ("8388608b", 8 << 20),
-            ("6m", 6 << 20),
-            ("512m", 512 << 20),
-            ("512M", 512 << 20),
-            ("512mb", 512 << 20),
-            ("512MiB", 512 << 20),
-            ("1g", 1 << 30),
-            ("1.5g", 3 << 29),
-            ("65536k", 64 << 20),
-            ("1t", 1 << 40),
-        ] {
-            assert_eq!(memory(text), Ok(bytes), "{text}");
-        }
-    }
-
-    #[test]
-    fn sizes_that_make_no_sense_are_refused() {
-        for text in [
-            "",
-            "m",
-            ".",
-            ".m",
-            "-1g",
-            "+1g",
-            "1 g",
-            "1x",
-            "1gm",
-            "1.2.3g",
-            "1.2345g",
-            "g1",
-            "1e9",
-            "ü",
-            "99999999999999999999",
-            "18446744073709551615t",
-        ] {
-            let message = memory(text).expect_err(text).to_string();
-            assert!(message.contains("expected a number and"), "{message}");
-        }
+    fn too_little_memory_is_refused() {
+        assert_eq!(memory("6m"), Ok(6 << 20));
+        assert!(memory("6x").is_err());
         for text in ["0", "1", "5m", "0.001g"] {
             let message = memory(text).expect_err(text).to_string();
             assert!(message.contains("at least 6m"), "{message}");

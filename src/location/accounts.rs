@@ -127,6 +127,9 @@ impl Accounts {
                     .query_map([&who], |row| Ok((row.get(0)?, row.get(1)?)))?
                     .collect::<Result<Vec<_>, _>>()?;
                 db.execute("DELETE FROM invitations WHERE name = ?1", [&who])?;
+                for (id, _) in &rows {
+                    db.execute("DELETE FROM limits WHERE user = ?1", [id])?;
+                }
                 rows.into_iter()
                     .map(|(id, node): (String, bool)| principal(&id, node))
                     .collect()

@@ -9,7 +9,8 @@ use super::now;
 use crate::invitation::Invitation;
 use crate::link::{Inbound, Incoming, PendingCall, answer};
 use crate::protocol::messages::{
-    Call, Fault, FaultCode, Invite, Invited, ListAccounts, ListNodes, ListSessions, Revoke,
+    Call, Fault, FaultCode, Invite, Invited, ListAccounts, ListLimits, ListNodes, ListSessions,
+    Revoke, SetLimits,
 };
 
 /// Longest name that an invitation is made out to, in bytes.
@@ -57,6 +58,20 @@ async fn handle(call: PendingCall, office: &Office) {
         ListSessions::KIND => answer(call, async |_: ListSessions| Ok(broker.sessions())).await,
         Revoke::KIND => {
             answer(call, async |message: Revoke| revoke(message, office).await).await;
+        }
+        SetLimits::KIND => {
+            answer(call, async |message: SetLimits| {
+                let limits = broker.images().limits();
+                limits.set(message.who, message.limits).await
+            })
+            .await;
+        }
+        ListLimits::KIND => {
+            answer(call, async |_: ListLimits| {
+                let users = accounts.list(false).await?;
+                broker.images().limits().list(users).await
+            })
+            .await;
         }
         _ => call.unknown(),
     }

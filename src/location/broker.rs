@@ -21,6 +21,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::images::Images;
 use super::layers::Held;
 use super::ledger::{Ledger, Record};
+use super::limits::Room;
 use super::now;
 use crate::ids::{ContainerId, Digest, NodeId, ProcessId, SessionId, UserId};
 use crate::link::{CallError, Link};
@@ -94,6 +95,8 @@ pub(super) struct Placement {
     layers: BTreeSet<Digest>,
     /// Keeps the layers in the store, for nodes that have still to fetch them.
     _held: Option<Held>,
+    /// What it takes of the user's limits.
+    _room: Room,
     /// From before this location was started, its session not yet continued.
     pub(super) orphan: bool,
     /// What the client has not heard of while there was no session.
@@ -109,7 +112,12 @@ pub(super) struct Unheard {
 
 impl Placement {
     /// One that was written down by a location that was killed.
-    pub(super) fn orphan(record: Record, layers: BTreeSet<Digest>, held: Option<Held>) -> Self {
+    pub(super) fn orphan(
+        record: Record,
+        layers: BTreeSet<Digest>,
+        held: Option<Held>,
+        room: Room,
+    ) -> Self {
         Self {
             session: record.session,
             user: record.user,
@@ -118,6 +126,7 @@ impl Placement {
             since: record.since,
             layers,
             _held: held,
+            _room: room,
             orphan: true,
             unheard: Unheard::default(),
         }
@@ -436,9 +445,16 @@ impl Session {
         spec: ContainerSpec,
     ) -> Result<Spawned, Fault> {
         let (image, held) = self.broker.images.take(&self.user, image).await?;
-        let (node, link) = self.place(&container, node, &image, held)?;
+        let memory = spec.limits.memory;
+        let room = self
+            .broker
+            .images
+            .limits()
+            .container(&self.user, memory)
+            .await?;
+        let (node, link) = self.place(&container, node, &image, held, room)?;
         let created = async {
-            self.write_down(&container, &node, image.id).await?;
+            self.write_down(&container, &node, image.id, memory).await?;
             let create = Create {
                 container: container.clone(),
                 image,
@@ -462,6 +478,7 @@ impl Session {
         container: &ContainerId,
         node: &NodeId,
         image: Digest,
+        memory: Option<u64>,
     ) -> Result<(), Fault> {
         let record = Record {
             container: container.clone(),
@@ -470,6 +487,7 @@ impl Session {
             node: node.clone(),
             image,
             since: now(),
+            memory: memory.unwrap_or(0),
         };
         Ok(self.broker.ledger.enter(record).await?)
     }
@@ -481,6 +499,7 @@ impl Session {
         node: Option<NodeId>,
         image: &Description,
         held: Held,
+        room: Room,
     ) -> Result<(NodeId, Link), Fault> {
         let none = || Fault::new(FaultCode::NoNode, "the location has no such node");
         let node = match node {
@@ -510,6 +529,7 @@ impl Session {
             since: now(),
             layers: image.layers.iter().map(|layer| layer.digest).collect(),
             _held: Some(held),
+            _room: room,
             orphan: false,
             unheard: Unheard::default(),
         };

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::db::{Db, DbError, ImageRow};
 use super::layers::{Held, Store};
+use super::limits::Limits;
 use super::now;
 use crate::ids::{Digest, UserId};
 use crate::protocol::image::Description;
@@ -25,13 +26,24 @@ const MAX_NAME_LENGTH: usize = 512;
 pub(crate) struct Images {
     db: Db,
     layers: Store,
+    limits: Limits,
     shared: bool,
 }
 
 impl Images {
     /// `shared` says that users are not to profit from each other's layers.
     pub(crate) fn new(db: Db, layers: Store, shared: bool) -> Self {
-        Self { db, layers, shared }
+        Self {
+            limits: Limits::new(db.clone(), layers.clone(), shared),
+            db,
+            layers,
+            shared,
+        }
+    }
+
+    /// What users may take.
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// The store that layers are received into and read from.
@@ -58,10 +70,32 @@ impl Images {
     ) -> Result<Vec<MissingLayer>, Fault> {
         check(&description, &names)?;
         let missing = self.missing(user, &description).await?;
+        self.check_room(user, &description, &missing).await?;
         self.db
             .put_image(user.clone(), description, names, keep, now())
             .await?;
         Ok(missing)
+    }
+
+    /// Refuses an image that takes room, where the user has none left. How much a layer takes is seen when it comes.
+    async fn check_room(
+        &self,
+        user: &UserId,
+        description: &Description,
+        missing: &[MissingLayer],
+    ) -> Result<(), Fault> {
+        if !self.shared {
+            return Ok(());
+        }
+        let known = self.db.image(user.clone(), description.id).await?;
+        if known.is_none() {
+            let length = serde_json::to_vec(description).map_or(0, |json| json.len() as u64);
+            self.limits.check_stored(user, length).await
+        } else if missing.is_empty() {
+            Ok(())
+        } else {
+            self.limits.check_stored(user, 0).await
+        }
     }
 
     /// Layers of an image that the user has still to upload, each once.
@@ -93,6 +127,11 @@ impl Images {
                 offset: own.partial(&layer.digest),
             })
             .collect())
+    }
+
+    /// Whether an image that the user has described has this layer: only these may be uploaded.
+    pub(crate) async fn expects(&self, user: &UserId, layer: Digest) -> Result<bool, Fault> {
+        Ok(self.db.expects_layer(user.clone(), layer).await?)
     }
 
     /// Whether the layer is here, and the user has shown to possess it.

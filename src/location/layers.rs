@@ -13,13 +13,14 @@
 //!
 //! What a layer is used for is of no concern here.
 
+mod leftover;
 mod part;
 mod receive;
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::path::PathBuf;
+use std::time::Duration;
 
 use tokio::io::{AsyncBufRead, AsyncReadExt, BufReader};
 
@@ -242,56 +243,6 @@ impl Store {
         let path = self.path(layer);
         lock::shared(File::open(&path)?, &path)
     }
-
-    /// Removes parts that nobody writes to and nobody will go on with.
-    fn sweep(&self) -> io::Result<()> {
-        for entry in fs::read_dir(&self.dir)? {
-            let path = entry?.path();
-            if path.extension().is_none_or(|extension| extension != PART) {
-                continue;
-            }
-            if let Err(error) = sweep_part(&path) {
-                tracing::warn!(path = %path.display(), %error, "cannot remove an interrupted upload");
-            }
-        }
-        Ok(())
-    }
-}
-
-fn sweep_part(path: &Path) -> io::Result<()> {
-    let file = match File::open(path).and_then(|file| lock::try_exclusive(file, path)) {
-        Ok(file) => file,
-        // Somebody is writing it, or has finished it meanwhile.
-        Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::WouldBlock | io::ErrorKind::NotFound
-            ) =>
-        {
-            return Ok(());
-        }
-        Err(error) => return Err(error),
-    };
-    let resumable = path
-        .file_stem()
-        .and_then(|stem| stem.to_str())
-        .is_some_and(is_resumable);
-    let age = SystemTime::now()
-        .duration_since(file.metadata()?.modified()?)
-        .unwrap_or_default();
-    if !resumable || age > PART_LIFE {
-        fs::remove_file(path)?;
-    }
-    Ok(())
-}
-
-/// Whether a part's name, without the extension, says whose it is and no more.
-fn is_resumable(stem: &str) -> bool {
-    let (layer, owner) = match stem.split_once('.') {
-        Some((layer, owner)) => (layer, Some(owner)),
-        None => (stem, None),
-    };
-    layer.parse::<Digest>().is_ok() && owner.is_none_or(|owner| owner.parse::<UserId>().is_ok())
 }
 
 #[cfg(test)]

@@ -20,6 +20,8 @@ pub(super) struct Record {
     pub(super) image: Digest,
     /// When it was asked for, in seconds since the epoch.
     pub(super) since: u64,
+    /// How much memory it may use, in bytes; 0 if that is not limited.
+    pub(super) memory: u64,
 }
 
 /// The written list. Clones are the same list; that of a location whose containers end with its process is empty.
@@ -44,14 +46,16 @@ impl Ledger {
         let Some(db) = &self.db else { return Ok(()) };
         db.run(move |db| {
             db.execute(
-                "INSERT INTO containers (id, session, user, node, image, since) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                "INSERT INTO containers (id, session, user, node, image, since, memory)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
                 params![
                     record.container.as_str(),
                     record.session.as_str(),
                     record.user.as_str(),
                     record.node.as_str(),
                     record.image.to_string(),
-                    record.since.cast_signed()
+                    record.since.cast_signed(),
+                    record.memory.cast_signed()
                 ],
             )?;
             Ok(())
@@ -94,7 +98,7 @@ impl Ledger {
         };
         db.read(|db| {
             let mut select =
-                db.prepare("SELECT id, session, user, node, image, since FROM containers")?;
+                db.prepare("SELECT id, session, user, node, image, since, memory FROM containers")?;
             let mut rows = select.query([])?;
             let mut records = Vec::new();
             while let Some(row) = rows.next()? {
@@ -109,6 +113,7 @@ impl Ledger {
                         .parse()
                         .map_err(|_| DbError::Row("containers".to_owned()))?,
                     since: row.get::<_, i64>(5)?.cast_unsigned(),
+                    memory: row.get::<_, i64>(6)?.cast_unsigned(),
                 });
             }
             Ok(records)
@@ -133,6 +138,7 @@ mod tests {
             node: NodeId::random(),
             image: Digest::of(b"image"),
             since: 7,
+            memory: 1 << 30,
         };
         let (one, other) = (SessionId::random(), SessionId::random());
         let (first, second) = (record(&one), record(&other));

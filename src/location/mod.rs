@@ -19,6 +19,7 @@ mod home;
 mod images;
 pub mod layers;
 mod ledger;
+mod limits;
 mod recovery;
 mod session;
 mod upload;

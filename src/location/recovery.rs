@@ -92,7 +92,9 @@ impl Broker {
                 None => (BTreeSet::new(), None),
             };
             let container = record.container.clone();
-            let placement = Placement::orphan(record, layers, held);
+            let limits = self.images().limits();
+            let room = limits.recovered(&record.user, record.memory);
+            let placement = Placement::orphan(record, layers, held, room);
             self.tables().containers.insert(container, placement);
         }
         Ok(count)

@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::broker::{Broker, Event, Session, call_node};
+use super::limits::turn_away;
 use super::upload;
 use crate::ids::{ContainerId, UserId};
 use crate::link::{Closed, Inbound, Incoming, Link, OpenedStream, PendingCall, answer, splice};
@@ -32,6 +33,13 @@ pub(crate) async fn serve(
     agent: String,
     ending: CancellationToken,
 ) {
+    let _room = match broker.images().limits().session(&user).await {
+        Ok(room) => room,
+        Err(why) => {
+            turn_away(incoming, why).await;
+            return link.close().await;
+        }
+    };
     let (session, events) = broker.open_session(link.session().clone(), user, agent);
     let session = Arc::new(session);
     let mut tasks = JoinSet::new();

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::container::{ContainerSpec, Exit, ProcessSpec, Started, StdioStream, WindowSize};
 use super::image::{Description, Layer};
+use super::limits::{LimitChanges, LimitsInfo};
 use crate::ids::{ContainerId, Digest, NodeId, ProcessId, SessionId, UserId};
 
 /// A request that is answered.
@@ -274,6 +275,18 @@ calls! {
         /// Id or name of the account.
         who: String,
     }
+
+    /// Administrator to location: change the limits of a user. Answers how many users that was.
+    205 SetLimits -> u32 {
+        /// Id or name of the user; without, it is the limits of all users without their own.
+        #[serde(default)]
+        who: Option<String>,
+        /// What changes.
+        limits: LimitChanges,
+    }
+
+    /// Administrator to location: what may users take, and what do they take? The default limits come first.
+    206 ListLimits -> Vec<LimitsInfo> {}
 }
 
 notices! {

@@ -9,6 +9,7 @@ pub mod control;
 pub mod frame;
 pub mod handshake;
 pub mod image;
+pub mod limits;
 pub mod messages;
 pub mod mux;
 pub mod record;

@@ -6,7 +6,7 @@ use super::error::Error;
 use crate::invitation::Invitation;
 use crate::keyring::{Account, Keyring};
 use crate::keys::SecretKey;
-use crate::link::{ConnectError, ConnectOptions, TcpDial, connect};
+use crate::link::{CallError, ConnectError, ConnectOptions, TcpDial, connect};
 use crate::protocol::handshake::Role;
 use crate::protocol::messages::ListNodes;
 
@@ -55,7 +55,11 @@ pub async fn join(
         },
     })?;
     // Somebody else may have used the invitation since the handshake; an answer is the proof of being known.
-    link.call(&ListNodes {}).await.map_err(|_| not_invited())?;
+    match link.call(&ListNodes {}).await {
+        // Also a refusal, of somebody who may not have a session now, is one to somebody who is known.
+        Ok(_) | Err(CallError::Fault(_)) => {}
+        Err(_) => return Err(not_invited()),
+    }
     let kept = keyring.add(&account);
     link.close().await;
     kept?;

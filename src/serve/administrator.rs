@@ -18,8 +18,10 @@ use crate::link::{ConnectError, LocalDial};
 use crate::link::{Dial, Link, MemoryDial, connect, memory};
 use crate::location::{Bounds, Claim, Home, HomeError, Options, Principal, Profile, Server};
 use crate::protocol::handshake::Role;
+use crate::protocol::limits::{LimitChanges, LimitsInfo};
 use crate::protocol::messages::{
-    AccountInfo, Invite, ListAccounts, ListNodes, ListSessions, NodeInfo, Revoke, SessionInfo,
+    AccountInfo, Invite, ListAccounts, ListLimits, ListNodes, ListSessions, NodeInfo, Revoke,
+    SessionInfo, SetLimits,
 };
 
 /// How long a location that is just being started or stopped is waited for.
@@ -139,6 +141,29 @@ impl Administrator {
     pub async fn revoke(&self, who: &str) -> Result<u32, Error> {
         let who = who.to_owned();
         Ok(self.link.call(&Revoke { who }).await?)
+    }
+
+    /// Changes the limits of the users with this name or id, or, with none, those of all users without their own. Returns the
+    /// number of users.
+    ///
+    /// # Errors
+    ///
+    /// When the location has gone.
+    pub async fn set_limits(
+        &self,
+        who: Option<String>,
+        limits: LimitChanges,
+    ) -> Result<u32, Error> {
+        Ok(self.link.call(&SetLimits { who, limits }).await?)
+    }
+
+    /// The default limits, and then those of all users, with what is used of them.
+    ///
+    /// # Errors
+    ///
+    /// When the location has gone.
+    pub async fn limits(&self) -> Result<Vec<LimitsInfo>, Error> {
+        Ok(self.link.call(&ListLimits {}).await?)
     }
 
     /// Ends the connection, and the location if it was opened for it.

@@ -7,6 +7,7 @@
 pub(crate) mod docker;
 pub(crate) mod http;
 pub(crate) mod images;
+pub(crate) mod inside;
 #[cfg(unix)]
 pub(crate) mod server;
 

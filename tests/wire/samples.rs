@@ -13,6 +13,7 @@ use tfnz::protocol::container::{
 };
 use tfnz::protocol::control::{from_cbor, to_cbor};
 use tfnz::protocol::image::{Description, ImageConfig, Layer, Platform, Port};
+use tfnz::protocol::limits::{Limit, LimitChanges, LimitInfo, LimitsInfo};
 use tfnz::protocol::messages::*;
 
 /// An image with something in every field.
@@ -307,6 +308,34 @@ pub(super) fn samples() -> Vec<Sample> {
             who: "name".to_owned(),
         },
         &1,
+    );
+    samples.call(
+        &SetLimits {
+            who: Some("name".to_owned()),
+            limits: LimitChanges {
+                containers: Some(Limit::AtMost(1)),
+                memory: Some(Limit::Unlimited),
+                stored: Some(Limit::Default),
+                sessions: Some(Limit::AtMost(2)),
+            },
+        },
+        &1,
+    );
+    let limit = LimitInfo {
+        limit: Some(3),
+        own: true,
+        used: 2,
+    };
+    samples.call(
+        &ListLimits {},
+        &vec![LimitsInfo {
+            id: Some("id".to_owned()),
+            name: Some("name".to_owned()),
+            containers: limit,
+            memory: limit,
+            stored: limit,
+            sessions: limit,
+        }],
     );
     samples.notice(&NodeChanged { node: info.clone() });
     samples.notice(&NodeLeft { node });

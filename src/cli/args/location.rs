@@ -46,6 +46,8 @@ pub(crate) enum LocationVerb {
         json: bool,
     },
 
+    Limits(Limits),
+
     /// Forget users or nodes, end their sessions and void their invitations
     Revoke {
         /// Users or nodes: ids, or the names that they were invited by
@@ -100,4 +102,36 @@ pub(crate) struct Invite {
     /// Address at which the location is reached from there, if not the one it knows itself
     #[arg(long, value_name = "HOST:PORT", value_hint = ValueHint::Hostname)]
     pub(crate) address: Option<String>,
+}
+
+/// Set what users may take of the location, or show it
+///
+/// Without an option, the limits are listed with what is used of them. The limits of no USER hold for all users without their
+/// own. A limit is a number or a size; `none` means no limit, and `default` that the user has no limit of their own. It holds
+/// from now on, also while the location serves; what is there already is left alone.
+#[derive(Debug, Args)]
+pub(crate) struct Limits {
+    /// User: the id, or the name of the invitation
+    #[arg(value_name = "USER", value_hint = ValueHint::Other)]
+    pub(crate) user: Option<String>,
+
+    /// Most containers at once, over all sessions of the user
+    #[arg(long, value_name = "N", value_hint = ValueHint::Other)]
+    pub(crate) containers: Option<String>,
+
+    /// Most memory of these containers together, each of which then needs a --memory of its own
+    #[arg(long, value_name = "SIZE", value_hint = ValueHint::Other)]
+    pub(crate) memory: Option<String>,
+
+    /// Most space for images, as `tf cache ls` shows it
+    #[arg(long, value_name = "SIZE", value_hint = ValueHint::Other)]
+    pub(crate) stored: Option<String>,
+
+    /// Most sessions at once: each running tf is one
+    #[arg(long, value_name = "N", value_hint = ValueHint::Other)]
+    pub(crate) sessions: Option<String>,
+
+    /// Print JSON in place of a table
+    #[arg(long)]
+    pub(crate) json: bool,
 }

@@ -14,7 +14,7 @@ mod run;
 pub(crate) use account::{Account, AccountVerb};
 pub(crate) use cache::{Cache, CacheVerb};
 pub(crate) use containers::{Ps, Resources, Stop};
-pub(crate) use location::{Invite, Location, LocationVerb, Serve};
+pub(crate) use location::{Invite, Limits, Location, LocationVerb, Serve};
 pub(crate) use locations::{Locations, LocationsVerb};
 pub(crate) use node::{Node, NodeVerb};
 pub(crate) use run::Run;

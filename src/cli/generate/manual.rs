@@ -374,15 +374,30 @@ const PAGES: &[Manual] = &[
     },
     Manual {
         page: "tf-location",
-        notes: &[(
-            "TRUST",
-            &[
-                "Users and nodes are known by their keys, and the location by its own: an invitation holds the public half of \
+        notes: &[
+            (
+                "TRUST",
+                &[
+                    "Users and nodes are known by their keys, and the location by its own: an invitation holds the public half of \
                  it, so that nobody else can pose as the location. An unknown key gets no answer at all.",
-                "A user sees neither the containers nor the images of another one. Whoever is revoked loses the connection at \
+                    "A user sees neither the containers nor the images of another one. Whoever is revoked loses the connection at \
                  once, and all that was started over it ends.",
-            ],
-        )],
+                ],
+            ),
+            (
+                "LIMITS",
+                &[
+                    "`tf location limits` sets what each user may take, and what users without limits of their own may. Whoever \
+                 asks for more is told which limit it is and how much of it is used. A lower limit ends nothing that runs, and \
+                 removes nothing.",
+                    "Memory is counted by what containers are allowed, not by what they use: under a limit of memory, a container \
+                 without --memory is refused, as by a quota of Kubernetes. Stored bytes are those of the layers that the user \
+                 has shown to possess, also where another user has them too, and of the images' descriptions; an upload that \
+                 does not fit is refused before it begins, or ends where the room does. Each running tf is a session, and so \
+                 is one whose connection is lost, until its time is up.",
+                ],
+            ),
+        ],
         examples: &[
             (
                 "Start a location whose containers run on this machine:",
@@ -395,6 +410,11 @@ const PAGES: &[Manual] = &[
             (
                 "Let another machine run containers, too:",
                 "sudo tf location invite --node rack1",
+            ),
+            (
+                "Give everybody some room, and somebody more of it:",
+                "sudo tf location limits --containers 10 --memory 8g --stored 20g\nsudo tf location limits ann@example.com \
+                 --memory none",
             ),
             (
                 "Show somebody out:",

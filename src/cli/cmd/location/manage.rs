@@ -17,7 +17,7 @@ use crate::protocol::messages::{AccountInfo, NodeInfo, SessionInfo};
 use crate::serve::Administrator;
 
 /// Connects to the location of this machine, works with it, and disconnects whatever happens.
-async fn with_administrator(
+pub(super) async fn with_administrator(
     context: &Context,
     config: &Config,
     work: impl AsyncFnOnce(&Administrator) -> Result<Ending, Failure>,

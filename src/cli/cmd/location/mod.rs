@@ -1,5 +1,6 @@
 //! `tf location`: a location of one's own.
 
+mod limits;
 mod manage;
 mod serve;
 
@@ -17,6 +18,7 @@ pub(super) async fn run(context: &Context, verb: LocationVerb) -> Result<Ending,
         LocationVerb::Users { json } => manage::users(context, &config, json).await,
         LocationVerb::Nodes { json } => manage::nodes(context, &config, json).await,
         LocationVerb::Sessions { json } => manage::sessions(context, &config, json).await,
+        LocationVerb::Limits(options) => limits::run(context, &config, &options).await,
         LocationVerb::Revoke { who } => manage::revoke(context, &config, &who).await,
     }
 }
