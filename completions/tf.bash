@@ -241,9 +241,9 @@ _tf_enter() {
         _tf_location_serve)
             verbs=''
             implied=''
-            own='^(--listen|--name|--no-node|--max-linger|--verbose|--quiet|--location|--location-ip|--linger|--help|-[vqh]*[vqh])$'
-            valued='^(--listen|--name|--max-linger|--location|--location-ip|--linger)$'
-            options='--listen --name --no-node --max-linger -v --verbose -q --quiet --location --location-ip --linger -h --help'
+            own='^(--listen|--name|--no-node|--max-linger|--max-cache|--verbose|--quiet|--location|--location-ip|--linger|--help|-[vqh]*[vqh])$'
+            valued='^(--listen|--name|--max-linger|--max-cache|--location|--location-ip|--linger)$'
+            options='--listen --name --no-node --max-linger --max-cache -v --verbose -q --quiet --location --location-ip --linger -h --help'
             files=''
             directories=''
             variables=''

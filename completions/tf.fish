@@ -115,8 +115,8 @@ function __tf_enter --no-scope-shadowing
         case _tf_location_serve
             set verbs
             set implied ''
-            set own '^(--listen|--name|--no-node|--max-linger|--verbose|--quiet|--location|--location-ip|--linger|--help|-[vqh]*[vqh])$'
-            set valued '^(--listen|--name|--max-linger|--location|--location-ip|--linger)$'
+            set own '^(--listen|--name|--no-node|--max-linger|--max-cache|--verbose|--quiet|--location|--location-ip|--linger|--help|-[vqh]*[vqh])$'
+            set valued '^(--listen|--name|--max-linger|--max-cache|--location|--location-ip|--linger)$'
             set passes_on ''
         case _tf_location_invite
             set verbs
@@ -420,6 +420,7 @@ complete -c tf -n '__tf_in _tf_location_serve option' -l listen -x -d 'Address t
 complete -c tf -n '__tf_in _tf_location_serve option' -l name -x -d 'Name of the location for its users; at first that of the machine, later the one it has'
 complete -c tf -n '__tf_in _tf_location_serve option' -l no-node -d 'Run no containers on this machine'
 complete -c tf -n '__tf_in _tf_location_serve option' -l max-linger -x -d 'Longest time that a session is kept while its client has no connection, whatever --linger asks for there, as in 90s, 1h or 0, with which sessions end at once'
+complete -c tf -n '__tf_in _tf_location_serve option' -l max-cache -x -d 'Most space for images: beyond it, what was used least recently is removed, and nothing that is in use'
 complete -c tf -n '__tf_in _tf_location_serve option' -s v -l verbose -d 'Say what is being done; twice: in every detail'
 complete -c tf -n '__tf_in _tf_location_serve option' -s q -l quiet -d 'Say nothing but errors'
 complete -c tf -n '__tf_in _tf_location_serve option' -l location -x -d 'Use this location, in place of the default one'

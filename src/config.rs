@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::size;
+
 /// Paths that everything else is found under.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
@@ -14,16 +16,26 @@ pub struct Config {
     pub cache: PathBuf,
     /// The location to use: `TF_LOCATION`, else the user's default one.
     pub location: Option<String>,
+    /// How many bytes of layers a location in this process keeps: `TF_MAX_CACHE`, else as many as there is room for.
+    pub max_cache: Option<u64>,
     /// Where that location is, `host` or `host:port`, if not where the user's files say.
     pub address: Option<String>,
 }
 
-/// Why the paths are not known.
+/// Why the settings are not known.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// Nothing says where the user's files are.
     #[error("the home directory is unknown: set HOME, or {0} to a directory")]
     NoHome(&'static str),
+    /// A variable holds something else than a size.
+    #[error("{name}={value} is not a size: expected a number and b, k, m, g or t, as in 20g")]
+    NoSize {
+        /// The variable.
+        name: &'static str,
+        /// What it holds.
+        value: String,
+    },
 }
 
 impl Config {
@@ -31,7 +43,7 @@ impl Config {
     ///
     /// # Errors
     ///
-    /// When a path is needed that neither its variable nor the user's home directory gives.
+    /// When a path is needed that neither its variable nor the user's home directory gives, or a variable makes no sense.
     pub fn from_env() -> Result<Self, ConfigError> {
         let variable = |name: &str| {
             std::env::var_os(name)
@@ -56,8 +68,20 @@ impl Config {
             state,
             cache,
             location,
+            max_cache: size("TF_MAX_CACHE")?,
             address: None,
         })
+    }
+}
+
+/// The size that a variable holds, if it is set.
+fn size(name: &'static str) -> Result<Option<u64>, ConfigError> {
+    match std::env::var(name) {
+        Ok(value) if !value.is_empty() => match size::parse(&value) {
+            Some(size) => Ok(Some(size)),
+            None => Err(ConfigError::NoSize { name, value }),
+        },
+        _ => Ok(None),
     }
 }
 

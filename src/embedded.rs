@@ -66,7 +66,12 @@ pub async fn dialler_for(config: &Config, purpose: Purpose) -> Result<Dialler, E
     if let Some(name) = name {
         Ok(remote(keyring.account(&name)?, config))
     } else {
-        let dialler = start(&config.state, engine(config, purpose)?, purpose).await?;
+        let bounds = Bounds {
+            max_cache: config.max_cache,
+            ..Bounds::default()
+        };
+        let engine = engine(config, purpose)?;
+        let dialler = start_within(&config.state, engine, purpose, bounds).await?;
         Ok(Dialler {
             cache: Some(config.cache.clone()),
             ..dialler
@@ -119,6 +124,15 @@ pub async fn start(
     engine: Option<Arc<dyn Engine>>,
     purpose: Purpose,
 ) -> Result<Dialler, Error> {
+    start_within(state, engine, purpose, Bounds::default()).await
+}
+
+async fn start_within(
+    state: &Path,
+    engine: Option<Arc<dyn Engine>>,
+    purpose: Purpose,
+    bounds: Bounds,
+) -> Result<Dialler, Error> {
     if let (Some(engine), Purpose::Run) = (&engine, purpose) {
         let engine = Arc::clone(engine);
         // On its way while the client still looks for its image. An error shows again when the first container is made.
@@ -143,7 +157,7 @@ pub async fn start(
         identity: location_key,
         residents,
         shared: false,
-        bounds: Bounds::default(),
+        bounds,
         lasting: false,
     })
     .map_err(|error| failed(error.into()))?;

@@ -36,6 +36,7 @@ pub mod protocol;
 pub mod sdk;
 pub mod serve;
 pub mod shutdown;
+mod size;
 
 pub use embedded::dialler;
 

@@ -16,4 +16,5 @@ mod restart;
 mod resume;
 #[cfg(unix)]
 mod services;
+mod storage;
 mod wire;

@@ -98,6 +98,7 @@ impl User {
             state: self.home.path().join("state"),
             cache: self.home.path().join("cache"),
             location: None,
+            max_cache: None,
             address: None,
         };
         Location::connect(tfnz::dialler(&config).await?).await
@@ -314,6 +315,10 @@ fn the_location_bounds_how_long_it_waits_for_a_client() {
     odd.says(&["`--linger soon` is not a duration"]);
     let odd = administer(state.path(), &["serve", "--max-linger", "1w"]);
     odd.code(2).says(&["`--max-linger 1w` is not a duration"]);
+    let odd = administer(state.path(), &["serve", "--max-cache", "much"]);
+    odd.code(2).says(&["`--max-cache much` is not a size"]);
+    let odd = tf().args(["cache", "ls"]).env("TF_MAX_CACHE", "much").run();
+    odd.code(1).says(&["TF_MAX_CACHE=much is not a size"]);
 }
 
 #[test]

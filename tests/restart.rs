@@ -79,6 +79,7 @@ impl Site {
             shared: true,
             bounds: Bounds {
                 max_linger: self.max_linger,
+                ..Bounds::default()
             },
             lasting: true,
         };

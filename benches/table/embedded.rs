@@ -32,6 +32,7 @@ impl Embedded {
             state: home.join("state"),
             cache: home.join("cache"),
             location: None,
+            max_cache: None,
             address: None,
         };
         let sent = Arc::new(AtomicU64::new(0));

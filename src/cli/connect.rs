@@ -87,6 +87,7 @@ mod tests {
             state: home.path().to_owned(),
             cache: home.path().to_owned(),
             location: None,
+            max_cache: None,
             address: None,
         }
     }

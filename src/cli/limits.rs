@@ -2,8 +2,8 @@
 
 use crate::cli::args::Run;
 use crate::cli::failure::Failure;
-use crate::cli::size::{self, thousandths};
 use crate::protocol::container::Limits;
+use crate::size::{self, thousandths};
 
 /// The least memory that a container gets along with: what Docker asks for, too.
 const LEAST_MEMORY: u64 = 6 << 20;
@@ -21,9 +21,22 @@ pub(crate) fn parse(options: &Run) -> Result<Limits, Failure> {
     })
 }
 
+/// Reads a size, the value of `option`.
+///
+/// # Errors
+///
+/// When it is none.
+pub(crate) fn size(option: &str, text: &str) -> Result<u64, Failure> {
+    size::parse(text).ok_or_else(|| {
+        Failure::arguments(format!(
+            "`{option} {text}` is not a size: expected a number and b, k, m, g or t, as in 512m"
+        ))
+    })
+}
+
 /// Reads the memory that a container gets.
 fn memory(text: &str) -> Result<u64, Failure> {
-    let bytes = size::parse("--memory", text)?;
+    let bytes = size("--memory", text)?;
     if bytes < LEAST_MEMORY {
         return Err(Failure::arguments(format!(
             "`--memory {text}` is too little for a container: expected at least 6m"

@@ -23,7 +23,6 @@ mod limits;
 mod link_status;
 mod output;
 mod publish;
-mod size;
 mod state_file;
 mod streams;
 mod table;

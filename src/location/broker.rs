@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::cache::Pins;
 use super::images::Images;
 use super::layers::Held;
 use super::ledger::{Ledger, Record};
@@ -138,6 +139,8 @@ pub(crate) struct Session {
     pub(super) id: SessionId,
     user: UserId,
     broker: Broker,
+    /// Images that it is about to use.
+    pins: Pins,
 }
 
 impl Broker {
@@ -176,6 +179,7 @@ impl Broker {
         (
             Session {
                 id,
+                pins: self.images.pinned().of(&user),
                 user,
                 broker: self.clone(),
             },
@@ -436,6 +440,10 @@ impl Session {
         &self.user
     }
 
+    pub(crate) fn pins(&self) -> &Pins {
+        &self.pins
+    }
+
     /// Starts a container on `node`, or on the node with most room.
     pub(crate) async fn spawn(
         &self,
@@ -453,6 +461,7 @@ impl Session {
             .container(&self.user, memory)
             .await?;
         let (node, link) = self.place(&container, node, &image, held, room)?;
+        self.pins.unpin(image.id);
         let created = async {
             self.write_down(&container, &node, image.id, memory).await?;
             let create = Create {

@@ -5,7 +5,11 @@
 //! neither found nor run.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use tokio::sync::{RwLock, RwLockWriteGuard};
+
+use super::cache::{Pinned, Pins};
 use super::db::{Db, DbError, ImageRow};
 use super::layers::{Held, Store};
 use super::limits::Limits;
@@ -27,6 +31,9 @@ pub(crate) struct Images {
     db: Db,
     layers: Store,
     limits: Limits,
+    pinned: Pinned,
+    /// Whoever removes images for room has it for writing, whoever asks for one for reading.
+    asking: Arc<RwLock<()>>,
     shared: bool,
 }
 
@@ -35,10 +42,26 @@ impl Images {
     pub(crate) fn new(db: Db, layers: Store, shared: bool) -> Self {
         Self {
             limits: Limits::new(db.clone(), layers.clone(), shared),
+            pinned: Pinned::default(),
+            asking: Arc::default(),
             db,
             layers,
             shared,
         }
+    }
+
+    /// What sessions are about to use.
+    pub(crate) fn pinned(&self) -> &Pinned {
+        &self.pinned
+    }
+
+    pub(super) fn db(&self) -> &Db {
+        &self.db
+    }
+
+    /// Until the result is dropped, nobody asks for an image.
+    pub(super) async fn alone(&self) -> RwLockWriteGuard<'_, ()> {
+        self.asking.write().await
     }
 
     /// What users may take.
@@ -60,15 +83,19 @@ impl Images {
         }
     }
 
-    /// Records that `user` is about to use this image, and says which layers have to be uploaded before.
+    /// Records that `user` is about to use this image, and says which layers have to be uploaded before. Those that are here
+    /// are not removed for room while the image is among `pins`.
     pub(crate) async fn ensure(
         &self,
         user: &UserId,
+        pins: &Pins,
         description: Description,
         names: Vec<String>,
         keep: bool,
     ) -> Result<Vec<MissingLayer>, Fault> {
         check(&description, &names)?;
+        let _asking = self.asking.read().await;
+        pins.pin(description.id);
         let missing = self.missing(user, &description).await?;
         self.check_room(user, &description, &missing).await?;
         self.db
@@ -142,7 +169,9 @@ impl Images {
 
     /// Records that the user has uploaded a layer, so that images with it become complete.
     pub(crate) async fn uploaded(&self, user: &UserId, layer: Digest) -> Result<(), Fault> {
-        Ok(self.db.own_layer(user.clone(), layer).await?)
+        self.db.own_layer(user.clone(), layer).await?;
+        self.pinned.changed.notify_one();
+        Ok(())
     }
 
     /// The complete image that `name` stands for: a name, an id, or the start of an id that only one has.
@@ -292,11 +321,7 @@ impl Images {
         self.db
             .remove_image(user.clone(), id, unique.clone())
             .await?;
-        let mut freed = 0;
-        for layer in &unique {
-            // A layer that has come into use since then stays; it is no loss but of space.
-            freed += self.layers.remove(layer).unwrap_or(0);
-        }
+        let freed = self.free(&unique);
         Ok((Removed { id, freed }, unique))
     }
 }
@@ -328,7 +353,7 @@ fn check(description: &Description, names: &[String]) -> Result<(), Fault> {
     Ok(())
 }
 
-fn layer_set(description: &Description) -> BTreeSet<Digest> {
+pub(super) fn layer_set(description: &Description) -> BTreeSet<Digest> {
     description
         .layers
         .iter()

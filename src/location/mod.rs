@@ -13,6 +13,7 @@ mod accounts;
 mod admin;
 mod agent;
 mod broker;
+mod cache;
 mod connected;
 mod db;
 mod home;
@@ -72,11 +73,17 @@ pub struct Options {
 pub struct Bounds {
     /// How long it keeps a session whose client is away, whatever the client asks for.
     pub max_linger: Duration,
+    /// How many bytes of layers it keeps, those in use apart; as many as there is room for if not given. What was used least
+    /// recently goes first.
+    pub max_cache: Option<u64>,
 }
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self { max_linger: LINGER }
+        Self {
+            max_linger: LINGER,
+            max_cache: None,
+        }
     }
 }
 
@@ -90,6 +97,7 @@ pub struct Server {
     accounts: Accounts,
     broker: Broker,
     linger: Duration,
+    max_cache: Option<u64>,
 }
 
 /// Why a location cannot start.
@@ -157,6 +165,7 @@ impl Server {
             residents,
             accounts: Accounts::new(db.clone()),
             broker: Broker::new(Images::new(db, layers, shared), ledger),
+            max_cache: bounds.max_cache,
         })
     }
 
@@ -199,6 +208,10 @@ impl Server {
                 });
             }
             Err(error) => tracing::warn!("containers from before cannot be found: {error}"),
+        }
+        // What was found is held by now.
+        if let Some(most) = self.max_cache {
+            connections.spawn(cache::keep(host.broker.clone(), most, shutdown.clone()));
         }
         let result = loop {
             tokio::select! {

@@ -124,7 +124,13 @@ async fn handle(call: PendingCall, session: &Session) {
         EnsureImage::KIND => {
             answer(call, async |ensure: EnsureImage| {
                 let missing = images
-                    .ensure(user, ensure.description, ensure.names, ensure.keep)
+                    .ensure(
+                        user,
+                        session.pins(),
+                        ensure.description,
+                        ensure.names,
+                        ensure.keep,
+                    )
                     .await?;
                 Ok(MissingLayers { missing })
             })

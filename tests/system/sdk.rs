@@ -35,6 +35,7 @@ impl Home {
             state: path("state"),
             cache: path("cache"),
             location: None,
+            max_cache: None,
             address: None,
         }
     }

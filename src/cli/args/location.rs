@@ -79,6 +79,10 @@ pub(crate) struct Serve {
     /// or 0, with which sessions end at once
     #[arg(long, value_name = "DURATION", default_value = "2m", value_hint = ValueHint::Other)]
     pub(crate) max_linger: String,
+
+    /// Most space for images: beyond it, what was used least recently is removed, and nothing that is in use
+    #[arg(long, value_name = "SIZE", value_hint = ValueHint::Other)]
+    pub(crate) max_cache: Option<String>,
 }
 
 /// Print an invitation for a user, or for a machine that is to be a node

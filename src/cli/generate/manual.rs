@@ -52,6 +52,7 @@ const SERVER_ENVIRONMENT: &[Entry] = &[
         "TF_STATE",
         "Directory for all state, in place of the one named under FILES.",
     ),
+    MAX_CACHE,
     (
         "NOTIFY_SOCKET",
         "Socket of the service manager, which is told when the server is ready and when it begins to stop, as systemd asks of \
@@ -79,6 +80,12 @@ const DOCKER: &[Entry] = &[
     ),
 ];
 
+const MAX_CACHE: Entry = (
+    "TF_MAX_CACHE",
+    "Most space for images at the location in this process, as in 20g: beyond it, what was used least recently is removed. For \
+     `tf location serve` it is what --max-cache is if that is not given.",
+);
+
 const ENVIRONMENT: &[Entry] = &[
     (
         "TF_HOME",
@@ -93,6 +100,7 @@ const ENVIRONMENT: &[Entry] = &[
         "Directory for what can be made again at any time, in place of the directory `20ft` below $XDG_CACHE_HOME, or \
          below ~/.cache.",
     ),
+    MAX_CACHE,
     (
         "TF_LOCATION",
         "Name of the location to use, unless --location names one.",
@@ -249,7 +257,17 @@ const PAGES: &[Manual] = &[
     },
     Manual {
         page: "tf-cache",
-        notes: &[],
+        notes: &[(
+            "WHAT IS KEPT",
+            &[
+                "A location that has been given a bound for its cache (`tf location serve --max-cache`, or TF_MAX_CACHE) removes \
+                 images beyond it: first those that nobody asked to keep, then the others, of each kind the one that was used \
+                 least recently. It removes nothing that is in use. An image that is gone is sent again by the next run.",
+                "Of an image that several clients of one user send at once, each layer is sent once: the others wait for it. Users \
+                 of a location do not profit from each other in this way, since each has to show that they have a layer by \
+                 sending it; it is stored once.",
+            ],
+        )],
         examples: &[
             (
                 "Send an image now, so that a run needs no time for it later:",

@@ -145,15 +145,56 @@ impl Db {
                 "DELETE FROM images WHERE user = ?1 AND id = ?2",
                 params![user.as_str(), id],
             )?;
-            for layer in freed {
-                db.execute(
-                    "DELETE FROM layer_owners WHERE layer = ?1",
-                    [layer.to_string()],
-                )?;
+            forget_layers(db, &freed)
+        })
+        .await
+    }
+
+    /// All images of all users, in the order in which they can be done without: those that nobody asked to keep first, of
+    /// each kind the one that was used least recently.
+    pub(in crate::location) async fn least_recently_used(
+        &self,
+    ) -> Result<Vec<(UserId, Digest)>, DbError> {
+        self.read(move |db| {
+            // Of the same second, the first that came.
+            let mut rows =
+                db.prepare("SELECT user, id FROM images ORDER BY kept, last_used, rowid")?;
+            let mut rows = rows.query([])?;
+            let mut images = Vec::new();
+            while let Some(row) = rows.next()? {
+                let user: String = row.get(0)?;
+                let user = user.parse::<UserId>();
+                let user = user.map_err(|error| DbError::Row(error.to_string()))?;
+                images.push((user, digest(&row.get::<_, String>(1)?)?));
             }
+            Ok(images)
+        })
+        .await
+    }
+
+    /// Records that the user's image is used now.
+    pub(in crate::location) async fn touch_image(
+        &self,
+        user: UserId,
+        id: Digest,
+        now: u64,
+    ) -> Result<(), DbError> {
+        self.run(move |db| {
+            db.execute(
+                "UPDATE images SET last_used = ?3 WHERE user = ?1 AND id = ?2",
+                params![user.as_str(), id.to_string(), now.cast_signed()],
+            )?;
             Ok(())
         })
         .await
+    }
+
+    /// Forgets whose these layers are.
+    pub(in crate::location) async fn forget_layers(
+        &self,
+        layers: Vec<Digest>,
+    ) -> Result<(), DbError> {
+        self.run(move |db| forget_layers(db, &layers)).await
     }
 
     /// Records that the user has shown to possess the layer.
@@ -226,6 +267,14 @@ impl Db {
         })
         .await
     }
+}
+
+fn forget_layers(db: &Transaction, layers: &[Digest]) -> Result<(), DbError> {
+    let mut forget = db.prepare_cached("DELETE FROM layer_owners WHERE layer = ?1")?;
+    for layer in layers {
+        forget.execute([layer.to_string()])?;
+    }
+    Ok(())
 }
 
 fn digest(text: &str) -> Result<Digest, DbError> {

@@ -82,6 +82,10 @@ async fn containers_share_their_memory() {
         &["3 containers at once"],
     );
     let bob = UserId::random();
+    let recovered = limits.recovered(&bob, 1);
+    let all = limits.container(&bob, Some(1 << 30)).await;
+    told(all, &["1 B are taken"]);
+    drop(recovered);
     let _bobs = limits.container(&bob, Some(1 << 30)).await.unwrap();
 }
 

@@ -8,7 +8,7 @@ use crate::cli::args::Limits;
 use crate::cli::cmd::{json, print_result};
 use crate::cli::exit::Ending;
 use crate::cli::failure::Failure;
-use crate::cli::size;
+use crate::cli::limits;
 use crate::cli::table::table;
 use crate::config::Config;
 use crate::protocol::limits::{Limit, LimitChanges, LimitInfo, LimitsInfo};
@@ -74,8 +74,8 @@ fn changes(options: &Limits) -> Result<LimitChanges, Failure> {
     };
     Ok(LimitChanges {
         containers: read("--containers", &options.containers, count)?,
-        memory: read("--memory", &options.memory, size::parse)?,
-        stored: read("--stored", &options.stored, size::parse)?,
+        memory: read("--memory", &options.memory, limits::size)?,
+        stored: read("--stored", &options.stored, limits::size)?,
         sessions: read("--sessions", &options.sessions, count)?,
     })
 }

@@ -1,0 +1,76 @@
+//! What a location keeps of what it was sent.
+
+use std::time::Duration;
+
+use tfnz::location::Bounds;
+use tfnz::progress::Silent;
+use tfnz::sdk::Location;
+use tokio::time::timeout;
+
+use crate::common::PATIENCE;
+use crate::common::inside::Inside;
+
+const MIB: usize = 1 << 20;
+
+/// Waits until the user's images are these, by what they were cached as.
+async fn until_kept(location: &Location, expected: &[tfnz::ids::Digest]) {
+    let mut found = Vec::new();
+    let looking = async {
+        loop {
+            let images = location.cached_images().await.expect("a list");
+            found = images.iter().map(|image| image.description.id).collect();
+            found.sort_unstable();
+            if found == expected {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let looked = timeout(PATIENCE, looking).await;
+    assert!(looked.is_ok(), "{found:?} instead of {expected:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_cache_forgets_what_was_used_least_recently() {
+    let mut bounds = Bounds::default();
+    bounds.max_cache = Some(7 << 19);
+    let inside = Inside::open(bounds).await;
+    let ann = inside.member("ann").await;
+    let running = ann.connected().await;
+    let runs = inside.image(&running, &[(1, MIB)]).await;
+    let node = running.node().await.expect("a node");
+    let container = node.spawn(&runs).entrypoint(["sleep"]).start().await;
+    let container = container.expect("it starts");
+    // Each in a session of its own: what one has just asked for is in use until it ends.
+    let mut ids = vec![runs.description.id];
+    for seed in 2..=5 {
+        let session = ann.connected().await;
+        let image = inside.image(&session, &[(seed, MIB)]).await;
+        let kept = if seed == 3 {
+            session.cache_image(&image, &Silent).await
+        } else {
+            session.ensure_image_uploaded(&image, &Silent).await
+        };
+        kept.expect("it is sent");
+        ids.push(image.description.id);
+        session.disconnect().await;
+    }
+    // The one that runs is the oldest; of the others, the one to be kept stays, and the newest.
+    let mut expected = [ids[0], ids[2], ids[4]];
+    expected.sort_unstable();
+    until_kept(&running, &expected).await;
+    assert_eq!(running.cached_images().await.expect("a list").len(), 3);
+
+    // It takes part in the same way once it has ended; that counts as its last use.
+    container.destroy().await.expect("it is there");
+    let session = ann.connected().await;
+    let image = inside.image(&session, &[(6, MIB), (7, MIB)]).await;
+    let sent = session.ensure_image_uploaded(&image, &Silent).await;
+    sent.expect("it is sent");
+    let mut expected = [ids[2], image.description.id];
+    expected.sort_unstable();
+    until_kept(&running, &expected).await;
+    // What was removed is sent again when it is asked for.
+    let again = node.spawn(&runs).entrypoint(["sleep"]).start().await;
+    again.expect("it starts");
+}
