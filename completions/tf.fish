@@ -481,7 +481,7 @@ complete -c tf -n '__tf_in _tf_node option' -l location -x -d 'Use this location
 complete -c tf -n '__tf_in _tf_node option' -l location-ip -x -a '(__fish_print_hostnames)' -d 'Reach the location at this address'
 complete -c tf -n '__tf_in _tf_node option' -l linger -x -d 'How long the location keeps the session while the connection to it is lost, as in 90s, 30m or 0, with which the session ends at once; 2m if not given, and never longer than the location allows'
 complete -c tf -n '__tf_in _tf_node option' -s h -l help -d 'Print help'
-complete -c tf -n '__tf_in _tf_node_serve option' -l join -x -d 'The invitation; not needed once the node has joined'
+complete -c tf -n '__tf_in _tf_node_serve option' -l join -x -d 'The invitation, @FILE, or `-` for standard input; not needed once the node has joined'
 complete -c tf -n '__tf_in _tf_node_serve option' -s v -l verbose -d 'Say what is being done; twice: in every detail'
 complete -c tf -n '__tf_in _tf_node_serve option' -s q -l quiet -d 'Say nothing but errors'
 complete -c tf -n '__tf_in _tf_node_serve option' -l location -x -d 'Use this location, in place of the default one'

@@ -225,6 +225,30 @@ fn an_invitation_works_once() {
 }
 
 #[test]
+fn an_invitation_need_not_be_in_the_command_line() {
+    let office = Office::open();
+    for (name, given) in [("a", &["-"][..]), ("b", &[]), ("c", &["@invitation"])] {
+        let (user, invitation) = (User::new(), office.invite(name));
+        let mut join = user.tf(&["account", "join"]).args(given);
+        join.file("invitation", &invitation);
+        let home = join.home().to_owned();
+        join.command().current_dir(home);
+        let joined = join.input(invitation.as_bytes()).run().code(0);
+        joined.no_stdout().says(&["joined office"]);
+    }
+    let user = User::new();
+    let none = user.tf(&["account", "join", "@nothing"]).run().code(1);
+    none.says(&["cannot read the invitation from nothing"]);
+    user.tf(&["account", "join"])
+        .run()
+        .code(2)
+        .says(&["not an invitation"]);
+    let node = tf().args(["node", "serve", "--join", "-"]);
+    let node = node.input(office.invite("d").as_bytes()).run().code(1);
+    node.says(&["for a user"]);
+}
+
+#[test]
 fn an_invitation_ends() {
     let office = Office::open();
     let late = office.administer(&["invite", "ann@example", "--expires", "1s"]);
@@ -232,8 +256,10 @@ fn an_invitation_ends() {
     let (ann, bob) = (User::new(), User::new());
     let revoked = office.administer(&["revoke", "bob@example"]);
     revoked
-        .code(1)
-        .says(&["nobody has joined as `bob@example`"]);
+        .code(0)
+        .says(&["bob@example had not joined: the invitation is void"]);
+    let again = office.administer(&["revoke", "bob@example"]);
+    again.code(1).says(&["nobody has joined or been invited"]);
     let join = |user: &User, invitation: &str| user.tf(&["account", "join", invitation]).run();
     join(&bob, &void).code(1).says(&["does not accept"]);
     // A second's invitation has ended once the clock shows the next but one.

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use tfnz::ids::ContainerId;
 use tfnz::keys::SecretKey;
-use tfnz::link::{CloseReason, ConnectError, Inbound, Incoming, Link, Status, connect, memory};
+use tfnz::link::{
+    CloseReason, ConnectError, Dial, Inbound, Incoming, Link, Status, connect, memory,
+};
 use tfnz::protocol::container::Exit;
 use tfnz::protocol::handshake::Refusal;
 use tfnz::protocol::messages::{Call as _, ContainerEnded, Fault, FaultCode, Wake};
@@ -313,6 +315,49 @@ async fn a_session_that_is_not_to_wait_ends_with_its_connection() {
     assert_eq!(pair.client.closed().await, CloseReason::Expired);
     assert_eq!(pair.server.closed().await, CloseReason::Expired);
     assert!(start.elapsed() < Duration::from_secs(1));
+}
+
+/// A link whose connection was lost a while ago, with the way to make it again, and to where it would lead.
+async fn lost() -> (Pair, Cut, impl Dial + Clone) {
+    let (dial, listener) = memory();
+    let fate = Fate {
+        sends: 5000,
+        ..Fate::default()
+    };
+    let cut = Cut::new(dial.clone(), [fate]);
+    let pair = Pair::over(cut.clone(), listener, LINGER).await;
+    let (nowhere, _) = memory();
+    cut.redirect(nowhere);
+    let mut stream = pair.client.open(&1_u32).await.expect("up");
+    let sent = stream.write_all(&content(1, 20_000)).await;
+    sent.expect("it is taken");
+    tokio::time::sleep(LINGER / 2).await;
+    assert!(matches!(
+        *pair.client.status().borrow(),
+        Status::Down { .. }
+    ));
+    (pair, cut, dial)
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_leaves_without_a_connection_makes_one_to_say_so() {
+    let (pair, cut, dial) = lost().await;
+    cut.redirect(dial);
+    let start = tokio::time::Instant::now();
+    pair.client.close().await;
+    assert_eq!(pair.client.closed().await, CloseReason::Clean);
+    assert_eq!(pair.server.closed().await, CloseReason::Clean);
+    assert!(start.elapsed() < Duration::from_secs(2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_cannot_say_goodbye_leaves_all_the_same() {
+    let (pair, _cut, _dial) = lost().await;
+    let start = tokio::time::Instant::now();
+    pair.client.close().await;
+    assert!(start.elapsed() < Duration::from_secs(2));
+    assert_eq!(pair.client.closed().await, CloseReason::Clean);
+    assert_eq!(pair.server.closed().await, CloseReason::Expired);
 }
 
 #[tokio::test(start_paused = true)]

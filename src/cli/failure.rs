@@ -105,6 +105,9 @@ impl From<serve::Error> for Failure {
             Error::NotJoined(_) => {
                 failure.hint("ask for an invitation (`tf location invite --node NAME` there) and give it with --join")
             }
+            Error::Forgotten { .. } => {
+                failure.hint("ask for another invitation (`tf location invite --node NAME` there) and give it with --join")
+            }
             Error::ForUser => failure.hint("use it with `tf account join`"),
             Error::NotInvited { .. } => failure.hint("ask for another invitation"),
             _ => failure,

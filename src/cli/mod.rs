@@ -19,6 +19,7 @@ mod exit;
 mod failure;
 mod files;
 mod generate;
+mod invited;
 mod limits;
 mod link_status;
 mod output;

@@ -68,7 +68,7 @@ pub(super) async fn drive_connecting(
         down(&shared);
         let again = tokio::select! {
             again = reconnect.again(&shared) => again,
-            () = shared.closing.cancelled() => Err(CloseReason::Clean),
+            () = shared.closing.cancelled() => reconnect.for_goodbye(&shared).await,
         };
         connection = match again {
             Ok(sealed) => Connection::new(sealed),

@@ -213,7 +213,8 @@ impl Link {
     }
 
     /// Ends the link on purpose. What was sent before arrives, if the connection is up and the peer takes it within five
-    /// seconds; the peer's link ends with [`CloseReason::Clean`].
+    /// seconds; the peer's link ends with [`CloseReason::Clean`]. If the connection is lost, it is made again for that if it
+    /// can be within moments; otherwise the peer waits for it in vain.
     pub async fn close(&self) {
         self.owner.shared.closing.cancel();
         self.closed().await;

@@ -23,6 +23,9 @@ const FIRST_WAIT: Duration = Duration::from_millis(100);
 /// Longest wait between two attempts.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
 
+/// For how long a session that ends while the connection is lost tries to say so. Somebody may wait for the program to end.
+const GOODBYE: Duration = Duration::from_millis(1500);
+
 /// Makes connections for one session.
 pub(super) struct Reconnect {
     pub(super) dial: Arc<dyn Dial>,
@@ -62,6 +65,13 @@ impl Reconnect {
             sleep(wait).await;
             wait = (wait * 2).min(LONGEST_WAIT);
         }
+    }
+
+    /// Connects again to tell the location that the session has ended: it would keep what the session has until its time is
+    /// up. Where that cannot be done soon, it does.
+    pub(super) async fn for_goodbye(&mut self, shared: &Shared) -> Result<Sealed, CloseReason> {
+        let again = timeout(GOODBYE, self.again(shared)).await;
+        again.ok().and_then(Result::ok).ok_or(CloseReason::Clean)
     }
 
     async fn attempt(&mut self, shared: &Shared) -> Result<Sealed, ConnectError> {

@@ -116,8 +116,9 @@ impl Accounts {
             .await
     }
 
-    /// Forgets the accounts with this id or name, and the invitations made out to it. Returns who they were.
-    pub(super) async fn revoke(&self, who: String) -> Result<Vec<Principal>, DbError> {
+    /// Forgets the accounts with this id or name, and the invitations made out to it. Returns who they were, and how many
+    /// invitations.
+    pub(super) async fn revoke(&self, who: String) -> Result<(Vec<Principal>, usize), DbError> {
         self.db
             .run(move |db| {
                 let mut removed = db.prepare(
@@ -126,13 +127,15 @@ impl Accounts {
                 let rows = removed
                     .query_map([&who], |row| Ok((row.get(0)?, row.get(1)?)))?
                     .collect::<Result<Vec<_>, _>>()?;
-                db.execute("DELETE FROM invitations WHERE name = ?1", [&who])?;
+                let void = db.execute("DELETE FROM invitations WHERE name = ?1", [&who])?;
                 for (id, _) in &rows {
                     db.execute("DELETE FROM limits WHERE user = ?1", [id])?;
                 }
-                rows.into_iter()
+                let revoked = rows
+                    .into_iter()
                     .map(|(id, node): (String, bool)| principal(&id, node))
-                    .collect()
+                    .collect::<Result<_, _>>()?;
+                Ok((revoked, void))
             })
             .await
     }

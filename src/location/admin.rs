@@ -10,7 +10,7 @@ use crate::invitation::Invitation;
 use crate::link::{Inbound, Incoming, PendingCall, answer};
 use crate::protocol::messages::{
     Call, Fault, FaultCode, Invite, Invited, ListAccounts, ListLimits, ListNodes, ListSessions,
-    Revoke, SetLimits,
+    Revoke, SetLimits, ShowOut, ShownOut,
 };
 
 /// Longest name that an invitation is made out to, in bytes.
@@ -57,7 +57,16 @@ async fn handle(call: PendingCall, office: &Office) {
         ListNodes::KIND => answer(call, async |_: ListNodes| Ok(broker.ranked_nodes())).await,
         ListSessions::KIND => answer(call, async |_: ListSessions| Ok(broker.sessions())).await,
         Revoke::KIND => {
-            answer(call, async |message: Revoke| revoke(message, office).await).await;
+            answer(call, async |message: Revoke| {
+                Ok(show_out(message.who, office).await?.accounts)
+            })
+            .await;
+        }
+        ShowOut::KIND => {
+            answer(call, async |message: ShowOut| {
+                show_out(message.who, office).await
+            })
+            .await;
         }
         SetLimits::KIND => {
             answer(call, async |message: SetLimits| {
@@ -102,13 +111,16 @@ async fn invite(message: Invite, accounts: &Accounts) -> Result<Invited, Fault> 
     Ok(Invited { token })
 }
 
-async fn revoke(message: Revoke, office: &Office) -> Result<u32, Fault> {
-    let revoked = office.accounts.revoke(message.who).await?;
+async fn show_out(who: String, office: &Office) -> Result<ShownOut, Fault> {
+    let (revoked, invitations) = office.accounts.revoke(who).await?;
     for principal in &revoked {
         office.connected.expel(principal);
         if let Principal::User(user) = principal {
             office.broker.free_orphans_of(user).await;
         }
     }
-    Ok(u32::try_from(revoked.len()).unwrap_or(u32::MAX))
+    Ok(ShownOut {
+        accounts: u32::try_from(revoked.len()).unwrap_or(u32::MAX),
+        invitations: u32::try_from(invitations).unwrap_or(u32::MAX),
+    })
 }

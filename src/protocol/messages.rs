@@ -287,6 +287,12 @@ calls! {
 
     /// Administrator to location: what may users take, and what do they take? The default limits come first.
     206 ListLimits -> Vec<LimitsInfo> {}
+
+    /// The same as [`Revoke`], which says less.
+    207 ShowOut -> ShownOut {
+        /// Id or name of the account.
+        who: String,
+    }
 }
 
 notices! {
@@ -381,6 +387,15 @@ pub struct ContainerInfo {
 pub struct Invited {
     /// What lets the bearer in, once.
     pub token: String,
+}
+
+/// Reply to [`ShowOut`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShownOut {
+    /// Accounts that are forgotten.
+    pub accounts: u32,
+    /// Invitations that are void.
+    pub invitations: u32,
 }
 
 /// Somebody who has joined.

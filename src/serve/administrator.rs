@@ -13,15 +13,15 @@ use tokio_util::sync::CancellationToken;
 use super::{Error, connect_options};
 use crate::invitation::Invitation;
 use crate::keys::PublicKey;
+use crate::link::{CallError, Dial, Link, MemoryDial, connect, memory};
 #[cfg(unix)]
 use crate::link::{ConnectError, LocalDial};
-use crate::link::{Dial, Link, MemoryDial, connect, memory};
 use crate::location::{Bounds, Claim, Home, HomeError, Options, Principal, Profile, Server};
 use crate::protocol::handshake::Role;
 use crate::protocol::limits::{LimitChanges, LimitsInfo};
 use crate::protocol::messages::{
-    AccountInfo, Invite, ListAccounts, ListLimits, ListNodes, ListSessions, NodeInfo, Revoke,
-    SessionInfo, SetLimits,
+    AccountInfo, FaultCode, Invite, ListAccounts, ListLimits, ListNodes, ListSessions, NodeInfo,
+    Revoke, SessionInfo, SetLimits, ShowOut, ShownOut,
 };
 
 /// How long a location that is just being started or stopped is waited for.
@@ -132,15 +132,24 @@ impl Administrator {
         Ok(self.link.call(&ListSessions {}).await?)
     }
 
-    /// Forgets the accounts and invitations of a name, or the account with an id, and ends their sessions. Returns the
-    /// number of accounts.
+    /// Forgets the accounts and invitations of a name, or the account with an id, and ends their sessions. Returns how many
+    /// that were.
     ///
     /// # Errors
     ///
     /// When the location has gone.
-    pub async fn revoke(&self, who: &str) -> Result<u32, Error> {
+    pub async fn revoke(&self, who: &str) -> Result<ShownOut, Error> {
         let who = who.to_owned();
-        Ok(self.link.call(&Revoke { who }).await?)
+        match self.link.call(&ShowOut { who: who.clone() }).await {
+            // A location that has been serving since before its program was brought up to date.
+            Err(CallError::Fault(fault)) if fault.code == FaultCode::UnknownMessage => {
+                Ok(ShownOut {
+                    accounts: self.link.call(&Revoke { who }).await?,
+                    invitations: 0,
+                })
+            }
+            shown => Ok(shown?),
+        }
     }
 
     /// Changes the limits of the users with this name or id, or, with none, those of all users without their own. Returns the

@@ -83,6 +83,14 @@ pub enum Error {
         /// Where it was looked for.
         address: String,
     },
+    /// The location has turned the node away for a long time.
+    #[error("the location {name} at {address} does not know this node any more")]
+    Forgotten {
+        /// Name of the location.
+        name: String,
+        /// Where it was looked for.
+        address: String,
+    },
     /// The invitation is one for a user.
     #[error("the invitation is for a user, not for a node")]
     ForUser,

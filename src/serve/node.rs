@@ -32,6 +32,10 @@ use crate::protocol::handshake::Role;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LAST_PAUSE: Duration = Duration::from_secs(5);
 
+/// For how long a location turns a node away before it has forgotten it. What stands in front of a location that is not
+/// there, as a proxy, looks the same, and so does a location that cannot read its database.
+const TURNED_AWAY: Duration = Duration::from_mins(5);
+
 /// Starts a node in the process of its location, and returns once the location knows it: the first client should not find a
 /// location without a node. It ends when the location closes the link.
 ///
@@ -74,6 +78,8 @@ pub struct NodeServer {
     account: Account,
     engine: Arc<dyn Engine>,
     linger: Duration,
+    /// Of the invitation that it was started with, if there was one.
+    token: Option<String>,
     link: Option<(Link, Incoming)>,
     _claim: File,
 }
@@ -106,6 +112,10 @@ impl NodeServer {
         let claim = claim(&directory)?;
         // Before the invitation is used up: without it there would be no use in having joined.
         let engine = engine(&state, linger)?;
+        // A location that has forgotten a node knows it again by this.
+        let token = invitation
+            .as_ref()
+            .map(|invitation| invitation.token.clone());
         let (mut account, link) = match (known, invitation) {
             (None, Some(invitation)) => {
                 let (account, link) = join(&keyring, &invitation, address.as_ref()).await?;
@@ -122,6 +132,7 @@ impl NodeServer {
             account,
             engine,
             linger,
+            token,
             link,
             _claim: claim,
         })
@@ -138,13 +149,14 @@ impl NodeServer {
     ///
     /// # Errors
     ///
-    /// When containers cannot be run any more.
+    /// When the location does not know this node any more.
     pub async fn serve(self, shutdown: CancellationToken) -> Result<(), Error> {
         let Self {
             state,
             account,
             engine,
             linger,
+            token,
             mut link,
             _claim,
         } = self;
@@ -153,12 +165,13 @@ impl NodeServer {
         // Whoever comes back, finds what they had.
         let mut expiry = Some(Instant::now() + linger);
         notify(READY);
-        loop {
+        let ended = loop {
+            let redial = redial(&account, async || self::link(&account, token.clone()).await);
             let (link, incoming) = match link.take() {
                 Some(connected) => connected,
-                None => match reach(&account, &agent, expiry, &shutdown).await {
-                    Some(connected) => connected,
-                    None => break,
+                None => match reach(redial, &agent, expiry, &shutdown).await {
+                    Ok(Some(connected)) => connected,
+                    ended => break ended.map(drop),
                 },
             };
             tracing::info!("connected to the location {}", account.name);
@@ -171,7 +184,7 @@ impl NodeServer {
             }
             if shutdown.is_cancelled() {
                 link.close().await;
-                break;
+                break Ok(());
             }
             expiry = match link.closed().await {
                 // Another location process does not know the link, and may still know the containers.
@@ -182,10 +195,10 @@ impl NodeServer {
                     None
                 }
             };
-        }
+        };
         agent.shutdown().await;
         notify(STOPPING);
-        Ok(())
+        ended
     }
 }
 
@@ -256,14 +269,14 @@ async fn link(account: &Account, token: Option<String>) -> Result<(Link, Incomin
     connect(dial, options).await
 }
 
-/// Connects, however long it takes; frees the containers when that is longer than until `expiry`. None if a link is no
-/// longer wanted.
-async fn reach(
-    account: &Account,
+/// Waits for a connection; frees the containers when that takes longer than until `expiry`. None if a link is no longer
+/// wanted.
+async fn reach<T>(
+    redial: impl Future<Output = Result<T, Error>>,
     agent: &Agent,
     expiry: Option<Instant>,
     shutdown: &CancellationToken,
-) -> Option<(Link, Incoming)> {
+) -> Result<Option<T>, Error> {
     let expire = async {
         if let Some(expiry) = expiry {
             sleep_until(expiry).await;
@@ -272,23 +285,43 @@ async fn reach(
         std::future::pending().await
     };
     tokio::select! {
-        connected = redial(account) => Some(connected),
-        () = shutdown.cancelled() => None,
+        connected = redial => connected.map(Some),
+        () = shutdown.cancelled() => Ok(None),
         connected = expire => connected,
     }
 }
 
-/// Connects, with increasing pauses between the attempts.
-async fn redial(account: &Account) -> (Link, Incoming) {
+/// Connects by `link`, with increasing pauses between the attempts, however long it takes, unless the location has turned
+/// this node away all the time for [`TURNED_AWAY`].
+async fn redial<T>(
+    account: &Account,
+    link: impl AsyncFn() -> Result<T, ConnectError>,
+) -> Result<T, Error> {
+    let Account { name, address, .. } = account;
     let mut pause = FIRST_PAUSE;
+    let mut turned_away: Option<Instant> = None;
     loop {
-        let Account { name, address, .. } = account;
-        match link(account, None).await {
-            Ok(connected) => return connected,
-            Err(ConnectError::Dial(error)) => {
-                tracing::warn!("cannot reach the location {name} at {address}: {error}");
+        match link().await {
+            Ok(connected) => return Ok(connected),
+            Err(ConnectError::Rejected) => {
+                let since = *turned_away.get_or_insert_with(Instant::now);
+                if since.elapsed() >= TURNED_AWAY {
+                    let (name, address) = (name.clone(), address.clone());
+                    return Err(Error::Forgotten { name, address });
+                }
+                tracing::warn!(
+                    "the location {name} turns this node away: it does not know it any more, or is not serving"
+                );
             }
-            Err(error) => tracing::warn!("cannot connect to the location {name}: {error}"),
+            Err(error) => {
+                turned_away = None;
+                match error {
+                    ConnectError::Dial(error) => {
+                        tracing::warn!("cannot reach the location {name} at {address}: {error}");
+                    }
+                    error => tracing::warn!("cannot connect to the location {name}: {error}"),
+                }
+            }
         }
         sleep(pause).await;
         pause = (pause * 2).min(LAST_PAUSE);
@@ -326,4 +359,51 @@ async fn log_status(link: &Link) {
         }
     }
     std::future::pending::<()>().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::io;
+
+    use super::*;
+
+    fn account() -> Account {
+        Account {
+            name: "office".to_owned(),
+            address: "office:5555".to_owned(),
+            secret: SecretKey::generate(),
+            location: SecretKey::generate().public(),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_is_forgotten_gives_up() {
+        let start = Instant::now();
+        let ended = redial::<()>(&account(), async || Err(ConnectError::Rejected)).await;
+        assert!(matches!(ended, Err(Error::Forgotten { .. })), "{ended:?}");
+        assert!(start.elapsed() >= TURNED_AWAY);
+        assert!(start.elapsed() < TURNED_AWAY + LAST_PAUSE * 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_location_that_is_away_is_waited_for() {
+        let start = Instant::now();
+        let (hour, minute) = (Duration::from_hours(1), Duration::from_mins(1));
+        let attempts = Cell::new(0_u32);
+        let connected = redial(&account(), async || {
+            attempts.set(attempts.get() + 1);
+            let minutes = start.elapsed().as_secs() / minute.as_secs();
+            if start.elapsed() > hour {
+                Ok(())
+            } else if minutes.is_multiple_of(4) {
+                // What turns it away in between does not count.
+                Err(ConnectError::Dial(io::ErrorKind::ConnectionRefused.into()))
+            } else {
+                Err(ConnectError::Rejected)
+            }
+        });
+        connected.await.expect("it is there in the end");
+        assert!(attempts.get() > 100);
+    }
 }

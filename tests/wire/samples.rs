@@ -321,6 +321,15 @@ pub(super) fn samples() -> Vec<Sample> {
         },
         &1,
     );
+    samples.call(
+        &ShowOut {
+            who: "name".to_owned(),
+        },
+        &ShownOut {
+            accounts: 1,
+            invitations: 2,
+        },
+    );
     let limit = LimitInfo {
         limit: Some(3),
         own: true,

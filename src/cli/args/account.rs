@@ -21,13 +21,15 @@ pub(crate) struct Account {
 pub(crate) enum AccountVerb {
     /// Join a location by an invitation
     ///
-    /// The invitation is the line that `tf location invite` has printed there. It works once. The key of the new account is
+    /// The invitation is the line that `tf location invite` has printed there. It works once. Without one, or with `-`, it is
+    /// read from standard input, and with @FILE from a file: what is in a command line, everybody on the machine can see. The
+    /// key of the new account is
     /// kept in ~/.20ft; the first location that is joined becomes the default one. With --location-ip, the location is
     /// reached at another address than that of the invitation, now and later.
     Join {
-        /// The invitation
+        /// The invitation, @FILE, or `-`; asked for if not given
         #[arg(value_name = "INVITATION", value_hint = ValueHint::Other)]
-        invitation: String,
+        invitation: Option<String>,
     },
 
     /// Print a shell script that restores an account on another machine

@@ -5,8 +5,8 @@ use crate::cli::Context;
 use crate::cli::args::AccountVerb;
 use crate::cli::exit::Ending;
 use crate::cli::failure::Failure;
+use crate::cli::invited;
 use crate::config::Config;
-use crate::invitation::Invitation;
 use crate::keyring::{Account, Keyring, with_port};
 use crate::sdk;
 
@@ -14,7 +14,7 @@ pub(super) async fn run(context: &Context, verb: AccountVerb) -> Result<Ending, 
     let config = Config::from_env().map_err(|error| Failure::from_error(&error))?;
     let keyring = Keyring::new(&config.home);
     match verb {
-        AccountVerb::Join { invitation } => join(context, &keyring, &invitation).await,
+        AccountVerb::Join { invitation } => join(context, &keyring, invitation.as_deref()).await,
         AccountVerb::Backup { name } => {
             let name = name
                 .or_else(|| context.global.location.clone())
@@ -24,8 +24,15 @@ pub(super) async fn run(context: &Context, verb: AccountVerb) -> Result<Ending, 
     }
 }
 
-async fn join(context: &Context, keyring: &Keyring, text: &str) -> Result<Ending, Failure> {
-    let invitation: Invitation = text.parse().map_err(Failure::arguments)?;
+async fn join(
+    context: &Context,
+    keyring: &Keyring,
+    given: Option<&str>,
+) -> Result<Ending, Failure> {
+    let invitation = tokio::select! {
+        invitation = invited::read(&context.printer, given) => invitation?,
+        signal = context.shutdown.requested() => return Ok(Ending::Interrupted(signal)),
+    };
     let address = context.global.location_ip.as_deref().map(with_port);
     let account = tokio::select! {
         account = sdk::join(keyring, &invitation, address) => account?,

@@ -9,8 +9,8 @@ use crate::cli::args::NodeVerb;
 use crate::cli::duration;
 use crate::cli::exit::Ending;
 use crate::cli::failure::Failure;
+use crate::cli::invited;
 use crate::config::Config;
-use crate::invitation::Invitation;
 use crate::keyring::with_port;
 use crate::link::LINGER;
 use crate::serve::NodeServer;
@@ -18,8 +18,18 @@ use crate::serve::NodeServer;
 pub(super) async fn run(context: &Context, verb: NodeVerb) -> Result<Ending, Failure> {
     let NodeVerb::Serve { join } = verb;
     let config = Config::from_env().map_err(|error| Failure::from_error(&error))?;
-    let invitation = join.map(|text| text.parse::<Invitation>()).transpose();
-    let invitation = invitation.map_err(Failure::arguments)?;
+    let reading = async {
+        match join {
+            Some(given) => invited::read(&context.printer, Some(&given))
+                .await
+                .map(Some),
+            None => Ok(None),
+        }
+    };
+    let invitation = tokio::select! {
+        invitation = reading => invitation?,
+        signal = context.shutdown.requested() => return Ok(Ending::Interrupted(signal)),
+    };
     let linger = context.global.linger.as_deref();
     let linger = linger.map(|text| duration::parse_or_zero("--linger", text));
     let linger = linger.transpose()?.unwrap_or(LINGER);

@@ -362,8 +362,8 @@ const PAGES: &[Manual] = &[
         notes: &[],
         examples: &[
             (
-                "Join a location by the line that its administrator has sent:",
-                "tf account join 20ft-pGFu...",
+                "Join a location by the line that its administrator has sent, which is asked for:",
+                "tf account join",
             ),
             (
                 "Use the same account on another machine:",
@@ -449,8 +449,8 @@ const PAGES: &[Manual] = &[
         notes: &[],
         examples: &[
             (
-                "Become a node by the line that `tf location invite --node` has printed:",
-                "sudo tf node serve --join 20ft-pGFu...",
+                "Become a node by the line that `tf location invite --node` has printed, in a file:",
+                "sudo tf node serve --join @invitation",
             ),
             ("Be one again after a restart:", "sudo tf node serve"),
         ],

@@ -13,7 +13,7 @@ use crate::cli::failure::Failure;
 use crate::cli::table::{ago, table};
 use crate::config::Config;
 use crate::keyring::with_port;
-use crate::protocol::messages::{AccountInfo, NodeInfo, SessionInfo};
+use crate::protocol::messages::{AccountInfo, NodeInfo, SessionInfo, ShownOut};
 use crate::serve::Administrator;
 
 /// Connects to the location of this machine, works with it, and disconnects whatever happens.
@@ -203,18 +203,23 @@ pub(super) async fn revoke(
     with_administrator(context, config, async |administrator| {
         let mut ending = Ending::Done;
         for who in names {
-            match administrator.revoke(who).await? {
-                0 => {
+            let ShownOut {
+                accounts,
+                invitations,
+            } = administrator.revoke(who).await?;
+            let done = match (accounts, invitations) {
+                (0, 0) => {
                     context.printer.error(format_args!(
-                        "nobody has joined as `{who}`: invitations made out to it are void, nothing else has changed"
+                        "nobody has joined or been invited as `{who}`: nothing has changed"
                     ));
                     ending = Ending::Failed;
+                    continue;
                 }
-                1 => context.printer.note(format_args!("revoked {who}")),
-                accounts => context
-                    .printer
-                    .note(format_args!("revoked {accounts} accounts of {who}")),
-            }
+                (0, _) => format!("{who} had not joined: the invitation is void"),
+                (1, _) => format!("revoked {who}"),
+                _ => format!("revoked {accounts} accounts of {who}"),
+            };
+            context.printer.note(done);
         }
         Ok(ending)
     })
