@@ -1,5 +1,6 @@
 //! What a location keeps of what it was sent.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tfnz::location::Bounds;
@@ -8,7 +9,8 @@ use tfnz::sdk::Location;
 use tokio::time::timeout;
 
 use crate::common::PATIENCE;
-use crate::common::inside::Inside;
+use crate::common::inside::{Inside, Member};
+use crate::cut::Cut;
 
 const MIB: usize = 1 << 20;
 
@@ -73,4 +75,48 @@ async fn a_full_cache_forgets_what_was_used_least_recently() {
     // What was removed is sent again when it is asked for.
     let again = node.spawn(&runs).entrypoint(["sleep"]).start().await;
     again.expect("it starts");
+}
+
+/// Has two clients cache the same image at the same time, and returns how many bytes they have sent.
+async fn sent_by_both(inside: &Inside, members: [&Member; 2]) -> [usize; 2] {
+    let ways = members.map(|member| Cut::new(member.dial(), []));
+    let mut sessions = Vec::new();
+    for (member, way) in members.into_iter().zip(&ways) {
+        sessions.push(member.connect_by(way.clone()).await.expect("a session"));
+    }
+    let image = inside
+        .image(&sessions[0], &[(1, 4 * MIB), (2, 4 * MIB)])
+        .await;
+    let (first, second) = tokio::join!(
+        sessions[0].cache_image(&image, &Silent),
+        sessions[1].cache_image(&image, &Silent),
+    );
+    first.expect("it is sent");
+    second.expect("it is sent, or there");
+    for session in &sessions {
+        let kept = session.cached_images().await.expect("a list");
+        assert_eq!(kept.len(), 1);
+    }
+    ways.map(|way| way.sent.load(Ordering::Relaxed))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_clients_of_one_user_send_an_image_once() {
+    let inside = Inside::open(Bounds::default()).await;
+    let ann = inside.member("ann").await;
+    let sent = sent_by_both(&inside, [&ann, &ann]).await;
+    let all = sent[0] + sent[1];
+    // Whoever waits has sent what fits into the window of a stream.
+    assert!((8 * MIB..10 * MIB).contains(&all), "{sent:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_user_shows_that_they_have_an_image() {
+    let inside = Inside::open(Bounds::default()).await;
+    let (ann, bob) = (inside.member("ann").await, inside.member("bob").await);
+    let sent = sent_by_both(&inside, [&ann, &bob]).await;
+    assert!(sent.iter().all(|sent| *sent > 8 * MIB), "{sent:?}");
+    let layers = inside.state.path().join("location/layers");
+    let stored = std::fs::read_dir(layers).expect("it is there").count();
+    assert_eq!(stored, 2, "each layer is stored once");
 }

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 use tfnz::ids::NodeId;
 use tfnz::image::Image;
 use tfnz::keys::{PublicKey, SecretKey};
-use tfnz::link::{ConnectOptions, Link, MemoryDial, connect, memory};
+use tfnz::link::{ConnectOptions, Dial, Link, MemoryDial, connect, memory};
 use tfnz::location::{Bounds, Options, Principal, Server};
 use tfnz::node::engine::fake::FakeEngine;
 use tfnz::protocol::handshake::Role;
@@ -134,10 +134,20 @@ impl Inside {
 }
 
 impl Member {
+    /// The way to the location.
+    pub(crate) fn dial(&self) -> MemoryDial {
+        self.dial.clone()
+    }
+
     pub(crate) async fn connect(&self) -> Result<Location, Error> {
+        self.connect_by(self.dial()).await
+    }
+
+    /// Connects by another way.
+    pub(crate) async fn connect_by(&self, dial: impl Dial) -> Result<Location, Error> {
         let dialler = Dialler {
             name: "inside".to_owned(),
-            dial: Arc::new(self.dial.clone()),
+            dial: Arc::new(dial),
             identity: self.secret.clone(),
             location: self.location,
             linger: None,
