@@ -29,6 +29,7 @@ mod system {
     mod run;
     mod sdk;
     mod session;
+    mod storage;
     mod tunnels;
     mod typist;
     mod unpack;

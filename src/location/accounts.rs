@@ -277,7 +277,7 @@ mod tests {
         let user = accounts.join(key, "a".into(), 1).await.unwrap();
         assert_eq!(
             accounts.revoke("ann@example".into()).await.unwrap(),
-            [user.unwrap()]
+            (vec![user.unwrap()], 1)
         );
         assert_eq!(accounts.find(key).await.unwrap(), None);
         assert_eq!(accounts.join(key, "b".into(), 1).await.unwrap(), None);

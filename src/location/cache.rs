@@ -217,7 +217,7 @@ mod tests {
     use crate::protocol::image::{Description, ImageConfig, Layer, Platform};
 
     /// Size of each layer here.
-    const SIZE: u64 = 1000;
+    const SIZE: u16 = 1000;
 
     struct Cache {
         dir: tempfile::TempDir,
@@ -253,7 +253,7 @@ mod tests {
         async fn add(&self, layers: &[&str], keep: bool, used: u64) -> Digest {
             let digests = layers.iter().map(|layer| Digest::of(layer.as_bytes()));
             for (name, layer) in layers.iter().zip(digests.clone()) {
-                std::fs::write(self.layer_path(name), [0; SIZE as usize]).unwrap();
+                std::fs::write(self.layer_path(name), vec![0; SIZE.into()]).unwrap();
                 self.db.own_layer(self.user.clone(), layer).await.unwrap();
             }
             let description = Description {
@@ -270,7 +270,11 @@ mod tests {
         }
 
         async fn trim(&self, layers: u64) -> usize {
-            self.images.trim(layers * SIZE).await.unwrap().len()
+            self.images
+                .trim(layers * u64::from(SIZE))
+                .await
+                .unwrap()
+                .len()
         }
     }
 
@@ -280,7 +284,7 @@ mod tests {
         cache.add(&["kept"], true, 1).await;
         cache.add(&["old", "shared"], false, 2).await;
         cache.add(&["new", "shared"], false, 3).await;
-        std::fs::write(cache.layer_path("orphan"), [0; SIZE as usize]).unwrap();
+        std::fs::write(cache.layer_path("orphan"), vec![0; SIZE.into()]).unwrap();
         assert_eq!(cache.trim(5).await, 0);
         assert_eq!(cache.trim(4).await, 1);
         assert!(!cache.has("orphan") && cache.has("old"));

@@ -391,7 +391,8 @@ mod tests {
         let start = Instant::now();
         let (hour, minute) = (Duration::from_hours(1), Duration::from_mins(1));
         let attempts = Cell::new(0_u32);
-        let connected = redial(&account(), async || {
+        let account = account();
+        let connected = redial(&account, async || {
             attempts.set(attempts.get() + 1);
             let minutes = start.elapsed().as_secs() / minute.as_secs();
             if start.elapsed() > hour {

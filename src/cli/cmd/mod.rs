@@ -45,7 +45,7 @@ pub(super) async fn dispatch(context: &Context, verb: Verb) -> Result<Ending, Fa
         Verb::Account(options) => account::run(context, options.verb).await,
         Verb::Locations(options) => locations::run(context, options),
         Verb::Location(options) => location::run(context, options.verb).await,
-        Verb::Node(options) => node::run(context, options.verb).await,
+        Verb::Node(options) => Box::pin(node::run(context, options.verb)).await,
         Verb::Generate(options) => generate::run(&options),
         Verb::Complete(options) => complete::run(context, &options).await,
     }
