@@ -367,7 +367,7 @@ fn limits_are_set_while_the_location_serves() {
     ann.tf(&["cache", "hello"])
         .run()
         .code(1)
-        .says(&["1.00 KiB for images", "`tf location limits`"]);
+        .says(&["of 1.00 KiB are taken", "`tf location limits`"]);
     bob.tf(&["cache", "hello"]).run().code(0);
     let listed = parsed(&limits(&["bob@example", "--json"]).code(0));
     assert_eq!(listed[0]["stored"]["limit"], 1 << 30);
@@ -393,7 +393,10 @@ fn limits_are_set_while_the_location_serves() {
     limits(&["--sessions", "default"]).code(2);
     limits(&["--sessions", "0"]).code(0);
     let refused = ann.tf(&["ps"]).run().code(1);
-    refused.says(&["0 sessions at once", "`tf location limits`"]);
+    refused.says(&[
+        "limit of sessions is reached, 0 of 0",
+        "`tf location limits`",
+    ]);
 }
 
 #[test]

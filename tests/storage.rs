@@ -3,8 +3,11 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use tfnz::ids::Digest;
+use tfnz::link::{chunks, read_value};
 use tfnz::location::Bounds;
 use tfnz::progress::Silent;
+use tfnz::protocol::messages::{FaultCode, LayerResult, StreamHeader};
 use tfnz::sdk::Location;
 use tokio::time::timeout;
 
@@ -15,7 +18,7 @@ use crate::cut::Cut;
 const MIB: usize = 1 << 20;
 
 /// Waits until the user's images are these, by what they were cached as.
-async fn until_kept(location: &Location, expected: &[tfnz::ids::Digest]) {
+async fn until_kept(location: &Location, expected: &[Digest]) {
     let mut found = Vec::new();
     let looking = async {
         loop {
@@ -119,4 +122,21 @@ async fn each_user_shows_that_they_have_an_image() {
     let layers = inside.state.path().join("location/layers");
     let stored = std::fs::read_dir(layers).expect("it is there").count();
     assert_eq!(stored, 2, "each layer is stored once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_layer_of_no_image_is_refused() {
+    let inside = Inside::open(Bounds::default()).await;
+    let ann = inside.member("ann").await;
+    let link = ann.link().await;
+    let layer = Digest::of(b"layer");
+    let header = StreamHeader::Upload { layer, offset: 0 };
+    let mut stream = link.open(&header).await.expect("a stream");
+    // Whether it takes what is sent or not, it keeps nothing.
+    let _ = chunks::send(&b"layer"[..], &mut stream, |_| ()).await;
+    let answer: LayerResult = read_value(&mut stream).await.expect("an answer");
+    assert_eq!(answer.expect_err("refused").code, FaultCode::NotFound);
+    let layers = inside.state.path().join("location/layers");
+    let stored = std::fs::read_dir(layers).expect("it is there").count();
+    assert_eq!(stored, 0);
 }

@@ -9,11 +9,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::broker::Broker;
 use super::images::{Images, layer_set};
+use super::layers::Store;
 use super::now;
 use crate::ids::{Digest, UserId};
 use crate::protocol::messages::Fault;
@@ -137,7 +139,9 @@ pub(super) async fn keep(broker: Broker, most: u64, shutdown: CancellationToken)
 impl Images {
     /// Removes what can go until the layers take `most` bytes at most. Returns the layers that went.
     pub(super) async fn trim(&self, most: u64) -> Result<Vec<Digest>, Fault> {
-        let mut size = self.cache_size();
+        let store = self.layers().clone();
+        let counted = spawn_blocking(move || total_size(&store)).await;
+        let mut size = counted.unwrap_or(0);
         let mut freed = Vec::new();
         if size <= most {
             return Ok(freed);
@@ -182,15 +186,6 @@ impl Images {
         Ok(freed)
     }
 
-    /// Space that whole layers take, in bytes.
-    fn cache_size(&self) -> u64 {
-        let layers = self.layers().list().unwrap_or_default();
-        layers
-            .iter()
-            .map(|layer| self.layers().size(layer).unwrap_or(0))
-            .sum()
-    }
-
     /// Those of the layers that at most `uses` images have.
     async fn unused(&self, layers: Vec<Digest>, uses: u64) -> Result<Vec<Digest>, Fault> {
         let counted = self.db().layer_uses(layers).await?;
@@ -207,13 +202,20 @@ impl Images {
     }
 }
 
+/// Space that whole layers take, in bytes.
+fn total_size(layers: &Store) -> u64 {
+    let all = layers.list().unwrap_or_default();
+    all.iter()
+        .map(|layer| layers.size(layer).unwrap_or(0))
+        .sum()
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
     use super::*;
     use crate::location::db::Db;
-    use crate::location::layers::Store;
     use crate::protocol::image::{Description, ImageConfig, Layer, Platform};
 
     /// Size of each layer here.

@@ -96,8 +96,13 @@ impl Images {
         check(&description, &names)?;
         let _asking = self.asking.read().await;
         pins.pin(description.id);
-        let missing = self.missing(user, &description).await?;
+        let mut missing = self.missing(user, &description).await?;
         self.check_room(user, &description, &missing).await?;
+        // What interrupted uploads have left may have made room.
+        let own = self.layers_of(user);
+        for missing in missing.iter_mut().filter(|missing| missing.offset > 0) {
+            missing.offset = own.partial(&missing.layer.digest);
+        }
         self.db
             .put_image(user.clone(), description, names, keep, now())
             .await?;

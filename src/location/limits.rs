@@ -8,11 +8,13 @@ mod meter;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::task::spawn_blocking;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 pub(crate) use self::meter::Meter;
 use super::db::{Bound, Db};
@@ -25,18 +27,28 @@ use crate::protocol::messages::{AccountInfo, Fault, FaultCode};
 /// How long a client that gets no session may take to hear why.
 const LAST_WORD: Duration = Duration::from_secs(10);
 
+/// How long what a client has ended may take to be gone.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// The limits of a location's users. Clones are the same.
 #[derive(Clone)]
 pub(crate) struct Limits {
     db: Db,
     layers: Store,
-    books: Books,
+    books: Arc<Books>,
     /// Whether there are users to be told apart.
     shared: bool,
+    /// How long something may take to be given back.
+    patience: Duration,
 }
 
 /// What each user has taken.
-type Books = Arc<Mutex<HashMap<UserId, Taken>>>;
+#[derive(Default)]
+struct Books {
+    users: Mutex<HashMap<UserId, Taken>>,
+    /// Told when something is given back.
+    freed: Notify,
+}
 
 /// What one user has taken.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -53,7 +65,7 @@ struct Taken {
 /// What is taken, until it is dropped.
 #[must_use = "the room is free again as soon as this is dropped"]
 pub(crate) struct Room {
-    books: Books,
+    books: Arc<Books>,
     user: UserId,
     what: What,
 }
@@ -70,22 +82,19 @@ impl Limits {
         Self {
             db,
             layers,
-            books: Books::default(),
+            books: Arc::default(),
             shared,
+            patience: PATIENCE,
         }
     }
 
     /// Room for one more session.
     pub(crate) async fn session(&self, user: &UserId) -> Result<Room, Fault> {
         let bound = self.of(user).await?.sessions;
-        self.take(user, What::Session, |taken| {
-            let used = taken.sessions;
-            exceeds(bound, used, 1).map_or(Ok(()), |most| {
-                Err(refused(format_args!(
-                    "{most} sessions at once, and {used} are there: end one"
-                )))
-            })
+        self.take_soon(user, What::Session, |taken| {
+            one_more("sessions", bound, taken.sessions)
         })
+        .await
     }
 
     /// Room for one more container, which may use so much memory. As with the quotas of Kubernetes, it has to say how much if
@@ -96,35 +105,29 @@ impl Limits {
         memory: Option<u64>,
     ) -> Result<Room, Fault> {
         let limits = self.of(user).await?;
-        let what = What::Container {
-            memory: memory.unwrap_or(0),
-        };
-        self.take(user, what, |taken| {
-            let used = taken.containers;
-            if let Some(most) = exceeds(limits.containers, used, 1) {
+        let wanted = match (limits.memory.most, memory) {
+            (Some(most), None) => {
+                let used = self.taken(user, |taken| taken.memory);
+                let (used, all) = (Bytes(used), Bytes(most));
                 return Err(refused(format_args!(
-                    "{most} containers at once, and {used} are there: end one"
-                )));
-            }
-            let Some(most) = limits.memory.most else {
-                return Ok(());
-            };
-            let (all, used) = (Bytes(most), Bytes(taken.memory));
-            let Some(memory) = memory else {
-                return Err(refused(format_args!(
-                    "{all} of memory for all containers together, of which {used} are taken, and so each has to say how \
+                    "memory is limited for all your containers together, {used} of {all} are taken, and so each has to say how \
                      much it needs: start it with --memory"
                 )));
-            };
-            if exceeds(limits.memory, taken.memory, memory).is_some() {
-                let wanted = Bytes(memory);
-                return Err(refused(format_args!(
-                    "{all} of memory for all containers together, of which {used} are taken, and {wanted} more are asked \
-                     for: ask for less with --memory, end a container"
-                )));
             }
-            Ok(())
+            (_, memory) => memory.unwrap_or(0),
+        };
+        self.take_soon(user, What::Container { memory: wanted }, |taken| {
+            one_more("containers", limits.containers, taken.containers)?;
+            let Some(most) = exceeds(limits.memory, taken.memory, wanted) else {
+                return Ok(());
+            };
+            let (used, all, wanted) = (Bytes(taken.memory), Bytes(most), Bytes(wanted));
+            Err(refused(format_args!(
+                "the limit of memory is reached, {used} of {all} are taken, and {wanted} more are asked for: end a container, \
+                 ask for less with --memory"
+            )))
         })
+        .await
     }
 
     /// The room of a container from before the location was started, whether that is more than the user may take by now or not.
@@ -191,6 +194,25 @@ impl Limits {
             Ok(self.db.limits(Some(user.clone())).await?)
         } else {
             Ok(super::db::Limits::default())
+        }
+    }
+
+    /// Takes room, or waits for a moment until there is some: what the client has just ended may not be gone yet.
+    async fn take_soon(
+        &self,
+        user: &UserId,
+        what: What,
+        check: impl Fn(&Taken) -> Result<(), Fault>,
+    ) -> Result<Room, Fault> {
+        let deadline = Instant::now() + self.patience;
+        loop {
+            let mut freed = pin!(self.books.freed.notified());
+            // From here on, before the look at whether there is room.
+            freed.as_mut().enable();
+            match self.take(user, what, &check) {
+                Err(_) if timeout_at(deadline, freed).await.is_ok() => {}
+                taken => return taken,
+            }
         }
     }
 
@@ -286,17 +308,26 @@ fn exceeds(bound: Bound, used: u64, more: u64) -> Option<u64> {
     bound.most.filter(|most| used.saturating_add(more) > *most)
 }
 
+/// Refuses one more of what is counted.
+fn one_more(what: &str, bound: Bound, used: u64) -> Result<(), Fault> {
+    match exceeds(bound, used, 1) {
+        Some(most) => Err(refused(format_args!(
+            "the limit of {what} is reached, {used} of {most} are in use: end one"
+        ))),
+        None => Ok(()),
+    }
+}
+
 fn refused(what: fmt::Arguments<'_>) -> Fault {
-    let text = format!(
-        "the location allows you {what}, or ask its administrator for more (`tf location limits`)"
-    );
+    let text =
+        format!("{what}, or ask the location's administrator for more (`tf location limits`)");
     Fault::new(FaultCode::LimitReached, text)
 }
 
 fn too_much_stored(most: u64, stored: u64) -> Fault {
     let (most, stored) = (Bytes(most), Bytes(stored));
     refused(format_args!(
-        "{most} for images, of which {stored} are taken: remove some (`tf cache ls`, `tf cache rm`)"
+        "the limit of stored images is reached, {stored} of {most} are taken: remove some (`tf cache ls`, `tf cache rm`)"
     ))
 }
 
@@ -315,7 +346,7 @@ impl Room {
 
 fn lock(books: &Books) -> MutexGuard<'_, HashMap<UserId, Taken>> {
     // Nothing under the lock panics half-way through a change.
-    books.lock().unwrap_or_else(PoisonError::into_inner)
+    books.users.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Drop for Room {
@@ -340,6 +371,8 @@ impl Drop for Room {
         if *taken == Taken::default() {
             books.remove(&self.user);
         }
+        drop(books);
+        self.books.freed.notify_waiters();
     }
 }
 

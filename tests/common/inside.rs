@@ -143,6 +143,13 @@ impl Member {
         self.connect_by(self.dial()).await
     }
 
+    /// A session without the SDK.
+    pub(crate) async fn link(&self) -> Link {
+        let options = options(self.secret.clone(), self.location, None);
+        let linked = connect(Arc::new(self.dial()), options).await;
+        linked.expect("a link").0
+    }
+
     /// Connects by another way.
     pub(crate) async fn connect_by(&self, dial: impl Dial) -> Result<Location, Error> {
         let dialler = Dialler {

@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -190,4 +191,21 @@ fn an_upload_goes_on_when_the_location_is_started_again() {
     assert_eq!(ended.code(), Some(0), "{}", client.log());
     assert_eq!(office.stored(), (1, vec![]));
     assert_eq!(office.kept().len(), 1);
+}
+
+#[test]
+fn who_gives_up_without_a_connection_need_not_wait() {
+    let state = tempfile::tempdir().expect("a directory");
+    let mut office = Office::open(state.path());
+    let images = tempfile::tempdir().expect("a directory");
+    let image = archive(&images, 1, 120 * MIB);
+    let mut client = office.kill_in_the_middle_of(&["cache", &image]);
+    let asked = Instant::now();
+    client.running().signal(Signal::SIGINT);
+    let ended = eventually(PATIENCE, || {
+        client.running().child().try_wait().expect("a child")
+    });
+    assert_eq!(ended.signal(), Some(2), "{}", client.log());
+    // It tries to say goodbye for less than two seconds; the rest is for a machine that is busy.
+    assert!(asked.elapsed() < Duration::from_secs(8));
 }

@@ -12,7 +12,8 @@ async fn limits(changes: LimitChanges) -> (tempfile::TempDir, Limits) {
     let dir = tempfile::tempdir().unwrap();
     let db = Db::open(&dir.path().join("db")).unwrap();
     let store = Store::open(dir.path().join("layers")).unwrap();
-    let limits = Limits::new(db, store, true);
+    let mut limits = Limits::new(db, store, true);
+    limits.patience = Duration::ZERO;
     limits.set(None, changes).await.unwrap();
     (dir, limits)
 }
@@ -41,7 +42,7 @@ async fn sessions_are_counted_for_each_user() {
     let _second = limits.session(&ann).await.unwrap();
     told(
         limits.session(&ann).await,
-        &["2 sessions at once, and 2 are"],
+        &["limit of sessions is reached, 2 of 2"],
     );
     let _bobs = limits.session(&bob).await.unwrap();
     drop(first);
@@ -59,18 +60,17 @@ async fn containers_share_their_memory() {
     let ann = UserId::random();
     told(
         limits.container(&ann, None).await,
-        &[
-            "1.00 GiB of memory",
-            "0 B are taken",
-            "start it with --memory",
-        ],
+        &["0 B of 1.00 GiB are taken", "start it with --memory"],
     );
     let large = limits.container(&ann, Some(3 << 28)).await.unwrap();
     told(
         limits.container(&ann, Some((1 << 28) + 1)).await,
-        &["768.00 MiB are taken", "256.00 MiB more"],
+        &["768.00 MiB of 1.00 GiB", "256.00 MiB more"],
     );
-    told(limits.container(&ann, Some(u64::MAX)).await, &["of memory"]);
+    told(
+        limits.container(&ann, Some(u64::MAX)).await,
+        &["limit of memory"],
+    );
     let _fits = limits.container(&ann, Some(1 << 28)).await.unwrap();
     drop(large);
     let _others = [
@@ -79,12 +79,12 @@ async fn containers_share_their_memory() {
     ];
     told(
         limits.container(&ann, Some(1)).await,
-        &["3 containers at once"],
+        &["3 of 3 are in use"],
     );
     let bob = UserId::random();
     let recovered = limits.recovered(&bob, 1);
     let all = limits.container(&bob, Some(1 << 30)).await;
-    told(all, &["1 B are taken"]);
+    told(all, &["1 B of 1.00 GiB"]);
     drop(recovered);
     let _bobs = limits.container(&bob, Some(1 << 30)).await.unwrap();
 }
@@ -112,7 +112,7 @@ async fn uploads_end_where_the_room_does() {
     let ended = second.read_to_end(&mut bytes).await;
     assert_eq!(ended.unwrap_err().kind(), io::ErrorKind::QuotaExceeded);
     assert!(first.fault().is_none());
-    told(second.fault().map_or(Ok(()), Err), &["1000 B for images"]);
+    told(second.fault().map_or(Ok(()), Err), &["1000 B of 1000 B"]);
     drop((first, second));
 
     // An interrupted upload makes room.
@@ -120,7 +120,7 @@ async fn uploads_end_where_the_room_does() {
     assert!(part.exists());
     limits.check_stored(&ann, 700).await.unwrap();
     assert!(!part.exists());
-    told(limits.check_stored(&ann, 701).await, &["300 B are taken"]);
+    told(limits.check_stored(&ann, 701).await, &["300 B of 1000 B"]);
     assert_eq!(
         limits.list(Vec::new()).await.unwrap()[0].stored.limit,
         Some(1000)
@@ -150,4 +150,21 @@ fn sizes_can_be_read() {
     ] {
         assert_eq!(Bytes(size).to_string(), text);
     }
+}
+
+#[tokio::test]
+async fn what_is_just_ending_is_waited_for() {
+    let (_dir, mut limits) = limits(LimitChanges {
+        sessions: Some(Limit::AtMost(1)),
+        ..LimitChanges::default()
+    })
+    .await;
+    limits.patience = PATIENCE * 60;
+    let ann = UserId::random();
+    let first = limits.session(&ann).await.unwrap();
+    let (again, ()) = tokio::join!(limits.session(&ann), async {
+        tokio::task::yield_now().await;
+        drop(first);
+    });
+    drop(again.unwrap());
 }
