@@ -37,9 +37,11 @@ async fn until_kept(location: &Location, expected: &[Digest]) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_cache_forgets_what_was_used_least_recently() {
-    let mut bounds = Bounds::default();
-    bounds.max_cache = Some(7 << 19);
-    let inside = Inside::open(bounds).await;
+    let inside = Inside::open(Bounds {
+        max_cache: Some(7 << 19),
+        ..Bounds::default()
+    })
+    .await;
     let ann = inside.member("ann").await;
     let running = ann.connected().await;
     let runs = inside.image(&running, &[(1, MIB)]).await;
