@@ -10,13 +10,13 @@ use sha2::{Digest as _, Sha256};
 
 use crate::rootfs::Rootfs;
 
-/// An image with one layer.
+/// An image.
 #[derive(Debug, Clone)]
 pub(crate) struct Archive {
     /// Its name.
     pub(crate) name: String,
-    /// Its files.
-    pub(crate) rootfs: Rootfs,
+    /// The files of its layers, the lowest first.
+    pub(crate) layers: Vec<Rootfs>,
     /// What it runs.
     pub(crate) command: Vec<String>,
     /// The TCP port that it exposes.
@@ -24,11 +24,11 @@ pub(crate) struct Archive {
 }
 
 impl Archive {
-    /// An image that runs `command`, given as words.
+    /// An image of one layer that runs `command`, given as words.
     pub(crate) fn new(name: &str, rootfs: Rootfs, command: &[&str]) -> Self {
         Self {
             name: name.to_owned(),
-            rootfs,
+            layers: vec![rootfs],
             command: command.iter().copied().map(str::to_owned).collect(),
             port: None,
         }
@@ -40,12 +40,23 @@ impl Archive {
         self
     }
 
+    /// With a layer more, above the others.
+    pub(crate) fn layer(mut self, rootfs: Rootfs) -> Self {
+        self.layers.push(rootfs);
+        self
+    }
+
     /// Writes it to a file.
     pub(crate) fn write(&self, path: &Path) -> Result<()> {
-        let layer = path.with_extension("layer");
-        let mut hashed = Hashed::new(BufWriter::new(File::create(&layer)?));
-        self.rootfs.write_tar(&mut hashed)?;
-        let diff_id = format!("sha256:{}", hashed.finish()?);
+        let (mut files, mut diff_ids) = (Vec::new(), Vec::new());
+        for (number, rootfs) in self.layers.iter().enumerate() {
+            let file = path.with_extension(format!("layer{number}"));
+            let mut hashed = Hashed::new(BufWriter::new(File::create(&file)?));
+            rootfs.write_tar(&mut hashed)?;
+            diff_ids.push(format!("sha256:{}", hashed.finish()?));
+            files.push((format!("layer{number}.tar"), file));
+        }
+        let names: Vec<_> = files.iter().map(|(name, _)| name).collect();
 
         let ports: serde_json::Map<_, _> = self
             .port
@@ -55,11 +66,11 @@ impl Archive {
         let config = serde_json::to_vec(&json!({
             "architecture": architecture(), "os": "linux",
             "config": {"Cmd": self.command, "ExposedPorts": ports},
-            "rootfs": {"type": "layers", "diff_ids": [diff_id]},
+            "rootfs": {"type": "layers", "diff_ids": diff_ids},
         }))?;
         let config_name = format!("{}.json", hex(&Sha256::digest(&config)));
         let manifest = serde_json::to_vec(&json!([{
-            "Config": config_name, "RepoTags": [format!("{}:latest", self.name)], "Layers": ["layer.tar"],
+            "Config": config_name, "RepoTags": [format!("{}:latest", self.name)], "Layers": names,
         }]))?;
 
         let mut tar = tar::Builder::new(BufWriter::new(File::create(path)?));
@@ -72,9 +83,11 @@ impl Archive {
             header.set_size(content.len() as u64);
             tar.append_data(&mut header, name, &content[..])?;
         }
-        tar.append_file("layer.tar", &mut File::open(&layer)?)?;
+        for (name, file) in &files {
+            tar.append_file(name, &mut File::open(file)?)?;
+            fs::remove_file(file)?;
+        }
         tar.into_inner()?.flush()?;
-        fs::remove_file(layer)?;
         Ok(())
     }
 }

@@ -80,7 +80,7 @@ impl Bench {
     /// The private Docker daemon, which is started when it is first asked for.
     pub(crate) fn docker(&self) -> Result<&Docker> {
         let started = self.docker.get_or_init(|| {
-            let started = Docker::start(&self.scratch().join("docker"));
+            let started = Docker::start(&self.scratch().join("docker"), "docker");
             started.map_err(|error| format!("{error:#}"))
         });
         started.as_ref().map_err(|why| anyhow!("{why}"))

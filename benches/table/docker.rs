@@ -37,8 +37,8 @@ pub(crate) struct Docker {
 }
 
 impl Docker {
-    /// Starts one that keeps everything in `directory`.
-    pub(crate) fn start(directory: &Path) -> Result<Self> {
+    /// Starts one that keeps everything in `directory`. No two have the same name.
+    pub(crate) fn start(directory: &Path, name: &str) -> Result<Self> {
         for program in ["docker", "dockerd", "unshare", "ip", "iptables"] {
             find(program)?;
         }
@@ -51,7 +51,7 @@ impl Docker {
         guard
             .args(["-c", GUARD, "sh"])
             .arg(directory)
-            .arg(format!("tf-bench-{}", std::process::id()));
+            .arg(format!("tf-bench-{name}-{}", std::process::id()));
         let log = directory.join("log");
         let mut docker = Self {
             guard: Guarded::start_guard(guard, &log)?,

@@ -86,7 +86,7 @@ pub(crate) fn start(port: u16, log: &Path) -> Result<Guarded> {
     ]
     .map(ToOwned::to_owned);
     let mut server = Guarded::start(words, log)?;
-    server.until(|| round_trip(port, 1).map(drop))?;
+    server.until(|| round_trips(port, 1).map(drop))?;
     Ok(server)
 }
 
@@ -106,8 +106,8 @@ pub(crate) fn read(port: u16, size: u64) -> Result<Duration> {
     Ok(began.elapsed())
 }
 
-/// Sends a few bytes to and fro so many times, over one connection, and returns how long one time took on average.
-pub(crate) fn round_trip(port: u16, times: u32) -> Result<Duration> {
+/// Sends a few bytes to and fro so many times, over one connection, and returns how long each time took.
+pub(crate) fn round_trips(port: u16, times: u32) -> Result<Vec<Duration>> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
     stream.set_nodelay(true)?;
     stream.write_all(&[ECHO])?;
@@ -115,10 +115,12 @@ pub(crate) fn round_trip(port: u16, times: u32) -> Result<Duration> {
     // Once for whatever has to happen before.
     stream.write_all(&ping)?;
     stream.read_exact(&mut ping)?;
-    let began = Instant::now();
+    let mut trips = Vec::new();
     for _ in 0..times {
+        let began = Instant::now();
         stream.write_all(&ping)?;
         stream.read_exact(&mut ping)?;
+        trips.push(began.elapsed());
     }
-    Ok(began.elapsed() / times)
+    Ok(trips)
 }

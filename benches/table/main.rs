@@ -3,8 +3,8 @@
 //! ```text
 //! rows ─▶ contest ─▶ report        what is measured, how, and how it is shown
 //!  │
-//!  ├─ tf, embedded                 `tf` as a program, and as a library
-//!  └─ docker, runc, ssh            its peers, each private to this run
+//!  ├─ tf, remote, embedded         `tf` as a program, its location as another one, and both as a library
+//!  └─ docker, registry, runc, ssh  its peers, each private to this run
 //! ```
 //!
 //! Nothing here passes or fails. Times say little on a machine that others use, so each is shown beside a peer's that was
@@ -29,6 +29,8 @@ mod machine;
 mod memory;
 mod patience;
 mod ports;
+mod registry;
+mod remote;
 mod report;
 mod rootfs;
 mod rows;

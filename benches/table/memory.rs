@@ -85,6 +85,12 @@ pub(crate) fn peak(child: &mut Child) -> Result<u64> {
     Ok(most)
 }
 
+/// The most memory that a process has had so far, in bytes.
+pub(crate) fn most_so_far(pid: u32) -> Result<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    kilobytes(&text, "VmHWM").context("read the memory of a process")
+}
+
 fn kilobytes(text: &str, name: &str) -> Option<u64> {
     let number = field(text, name)?.strip_suffix(" kB")?;
     Some(number.trim().parse::<u64>().ok()? * 1024)

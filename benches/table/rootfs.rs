@@ -20,8 +20,8 @@ enum Content {
     Copy(PathBuf),
     /// This.
     Text(String),
-    /// So many bytes, which shrink to a half when they are compressed, as programs do.
-    Noise(u64),
+    /// So many bytes, which shrink to a half when they are compressed, as programs do; others with another seed.
+    Noise { size: u64, seed: u64 },
 }
 
 /// Files by their paths, without the leading slash.
@@ -67,8 +67,14 @@ impl Rootfs {
     }
 
     /// With a large file.
-    pub(crate) fn noise(mut self, path: &str, size: u64) -> Self {
-        self.files.insert(path.to_owned(), Content::Noise(size));
+    pub(crate) fn noise(self, path: &str, size: u64) -> Self {
+        self.seeded_noise(path, size, 0)
+    }
+
+    /// With a large file that is another one with another seed.
+    pub(crate) fn seeded_noise(mut self, path: &str, size: u64, seed: u64) -> Self {
+        let noise = Content::Noise { size, seed };
+        self.files.insert(path.to_owned(), noise);
         self
     }
 
@@ -135,7 +141,7 @@ impl Content {
                 (file.metadata()?.len(), Box::new(file))
             }
             Self::Text(text) => (text.len() as u64, Box::new(text.as_bytes())),
-            Self::Noise(size) => (*size, Box::new(Noise::new().take(*size))),
+            Self::Noise { size, seed } => (*size, Box::new(Noise::new(*seed).take(*size))),
         })
     }
 }
@@ -158,9 +164,10 @@ struct Noise {
 }
 
 impl Noise {
-    fn new() -> Self {
+    fn new(seed: u64) -> Self {
         Self {
-            state: 0x9e37_79b9_7f4a_7c15,
+            // Anything but zero.
+            state: 0x9e37_79b9_7f4a_7c15 ^ seed << 1,
             piece: vec![0; NOISE_PIECE],
             used: NOISE_PIECE,
         }

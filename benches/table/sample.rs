@@ -62,6 +62,12 @@ impl Sample {
         (!sorted.is_empty()).then_some(Self { unit, sorted })
     }
 
+    /// These times; none, if there are none.
+    pub(crate) fn of_times(times: &[Duration]) -> Option<Self> {
+        let seconds = times.iter().map(Duration::as_secs_f64).collect();
+        Self::new(Unit::Time, seconds)
+    }
+
     /// How many there are.
     pub(crate) fn runs(&self) -> usize {
         self.sorted.len()

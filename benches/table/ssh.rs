@@ -1,5 +1,6 @@
-//! `ssh -L` through an `sshd` on loopback, with keys of its own and without anybody's settings.
+//! `ssh`, and `ssh -L`, to an `sshd` on loopback, with keys of its own and without anybody's settings.
 
+use std::ffi::OsString;
 use std::fs;
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -16,18 +17,18 @@ use crate::rootfs::find;
 /// Where Debian's `sshd` insists on a directory.
 const PRIVILEGE_SEPARATION: &str = "/run/sshd";
 
-/// A local port that leads to another one by way of SSH.
-pub(crate) struct Forward {
+/// An `sshd` that is asked by its own client alone.
+pub(crate) struct Server {
     port: u16,
-    client: Guarded,
+    ssh: PathBuf,
     _server: Guarded,
-    _directory: TempDir,
+    directory: TempDir,
     _made: Option<MadeDirectory>,
 }
 
-impl Forward {
-    /// Leads a free port to `target` on localhost.
-    pub(crate) fn to(target: u16, directory: TempDir) -> Result<Self> {
+impl Server {
+    /// Starts one that keeps everything in `directory`.
+    pub(crate) fn start(directory: TempDir) -> Result<Self> {
         let (sshd, ssh) = (find("sshd")?, find("ssh")?);
         ensure!(
             nix::unistd::geteuid().is_root(),
@@ -39,20 +40,14 @@ impl Forward {
             keygen(&path(key))?;
         }
         fs::copy(path("user.pub"), path("authorized"))?;
-        let (server_port, port) = (ports::free()?, ports::free()?);
+        let port = ports::free()?;
         let configuration = format!(
-            "ListenAddress 127.0.0.1:{server_port}\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\n\
+            "ListenAddress 127.0.0.1:{port}\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\n\
              StrictModes no\nUsePAM no\nPermitRootLogin prohibit-password\nAllowTcpForwarding yes\n",
             path("host").display(),
             path("authorized").display()
         );
         fs::write(path("sshd_config"), configuration)?;
-
-        let connect = |port| {
-            TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-            Ok(())
-        };
-        let log = path("sshd.log");
         // It executes itself, so that its path has to be absolute.
         let words = [
             sshd,
@@ -61,44 +56,60 @@ impl Forward {
             "-f".into(),
             path("sshd_config"),
         ];
-        let mut server = Guarded::start(words, &log)?;
-        server
-            .until(|| connect(server_port))
-            .context("start sshd")?;
+        let mut server = Guarded::start(words, &path("sshd.log"))?;
+        server.until(|| connect(port)).context("start sshd")?;
+        Ok(Self {
+            port,
+            ssh,
+            _server: server,
+            directory,
+            _made: made,
+        })
+    }
 
-        let log = path("ssh.log");
-        let forward = format!("127.0.0.1:{port}:127.0.0.1:{target}");
-        let words = [
-            "-F",
-            "none",
-            "-N",
-            "-T",
-            "-L",
-            &forward,
-            "-p",
-            &server_port.to_string(),
-            "-i",
-        ];
-        let mut words: Vec<PathBuf> = words.into_iter().map(PathBuf::from).collect();
-        words.insert(0, ssh);
-        words.push(path("user"));
+    /// `ssh` to it, with these options and this command.
+    pub(crate) fn words(&self, options: &[&str], command: &[&str]) -> Vec<OsString> {
+        let mut words: Vec<OsString> = vec![self.ssh.clone().into()];
+        words.extend(["-F", "none", "-T", "-p"].map(OsString::from));
+        words.push(self.port.to_string().into());
+        words.push("-i".into());
+        words.push(self.directory.path().join("user").into());
         for option in [
             "StrictHostKeyChecking=no",
             "UserKnownHostsFile=/dev/null",
+            "LogLevel=ERROR",
             "IdentitiesOnly=yes",
             "ExitOnForwardFailure=yes",
         ] {
-            words.extend(["-o", option].map(PathBuf::from));
+            words.extend(["-o", option].map(OsString::from));
         }
+        words.extend(options.iter().map(OsString::from));
         words.push("root@127.0.0.1".into());
-        let mut client = Guarded::start(words, &log)?;
+        words.extend(command.iter().map(OsString::from));
+        words
+    }
+}
+
+/// A local port that leads to another one by way of SSH.
+pub(crate) struct Forward {
+    port: u16,
+    client: Guarded,
+    _server: Server,
+}
+
+impl Forward {
+    /// Leads a free port to `target` on localhost.
+    pub(crate) fn to(target: u16, directory: TempDir) -> Result<Self> {
+        let log = directory.path().join("ssh.log");
+        let server = Server::start(directory)?;
+        let port = ports::free()?;
+        let forward = format!("127.0.0.1:{port}:127.0.0.1:{target}");
+        let mut client = Guarded::start(server.words(&["-N", "-L", &forward], &[]), &log)?;
         client.until(|| connect(port)).context("start ssh")?;
         Ok(Self {
             port,
             client,
             _server: server,
-            _directory: directory,
-            _made: made,
         })
     }
 
@@ -114,6 +125,11 @@ impl Forward {
             .find(|child| child.name == "ssh");
         Ok(ssh.context("find ssh")?.pid)
     }
+}
+
+fn connect(port: u16) -> Result<()> {
+    TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+    Ok(())
 }
 
 fn keygen(path: &Path) -> Result<()> {

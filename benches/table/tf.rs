@@ -72,7 +72,7 @@ impl Tf {
     pub(crate) fn far_end(&self, image: &Path) -> Result<Running> {
         let mut running = self.publish(image, far_end::PORT)?;
         let port = running.port;
-        running.until(|| far_end::round_trip(port, 1).map(drop))?;
+        running.until(|| far_end::round_trips(port, 1).map(drop))?;
         Ok(running)
     }
 }

@@ -11,9 +11,11 @@ use super::tunnel;
 use crate::bench::Bench;
 use crate::contest::{Contender, contest};
 use crate::far_end;
-use crate::memory::{peak, resident};
+use crate::memory::{most_so_far, peak, resident};
 use crate::ports;
+use crate::remote::Remote;
 use crate::report::{Bar, Line, Section};
+use crate::rootfs::Rootfs;
 use crate::sample::{Sample, Unit, amount};
 use crate::ssh::Forward;
 use crate::tf::Tf;
@@ -27,13 +29,21 @@ const TRAFFIC: u64 = 1 << 20;
 /// How long something is left alone before it counts as idle.
 const IDLE: Duration = Duration::from_millis(500);
 
+/// Bytes of an image that is sent before a `tf` is idle.
+const AFTER: u64 = 500_000_000;
+
+/// The same after a large image, whose buffers a `tf` keeps for a while.
+const SETTLED: Duration = Duration::from_secs(8);
+
 pub(super) fn measure(bench: &Bench) -> Result<Vec<Section>> {
-    Ok(vec![idle(bench)?, sending(bench)?])
+    Ok(vec![idle(bench)?, sending(bench)?, after_sending(bench)?])
 }
 
 fn idle(bench: &Bench) -> Result<Section> {
     let archive = bench.archive(&tunnel::image()?)?;
-    let tf = Tf::new(bench.directory(NAME)?);
+    let location = Remote::start(bench.directory("location")?)?;
+    let tf = location.join(bench.directory(NAME)?)?;
+    let alone = Tf::new(bench.directory(NAME)?);
     let bare = ports::free()?;
     let _far_end = far_end::start(bare, &bench.scratch().join("far-end.log"))?;
     let ssh = bench
@@ -41,26 +51,37 @@ fn idle(bench: &Bench) -> Result<Section> {
         .and_then(|directory| Forward::to(bare, directory));
     let rounds = bench.rounds(5);
     let (mut shares, mut shims) = (Vec::new(), Vec::new());
+    let used = |tf: &Tf| {
+        let running = tf.far_end(&archive)?;
+        far_end::read(running.port, TRAFFIC)?;
+        sleep(IDLE);
+        anyhow::Ok(running)
+    };
     let mut lines = contest(
         rounds,
         Unit::Size,
         vec![
-            Contender::new("tf, its location and node included", || {
-                let running = tf.far_end(&archive)?;
-                far_end::read(running.port, TRAFFIC)?;
-                sleep(IDLE);
+            Contender::new("tf", || {
+                let running = used(&tf)?;
                 let own = resident(running.id())?;
                 shares.push(amount(own.share));
-                shims.push(amount(resident(running.shim()?)?.share));
                 running.end()?;
                 Ok(amount(own.all))
-            }),
+            })
+            .bar(Bar::AtMost(8e6)),
             Contender::with("ssh -L", ssh, |ssh| {
                 Box::new(move || {
                     far_end::read(ssh.port(), TRAFFIC)?;
                     sleep(IDLE);
                     Ok(amount(resident(ssh.client()?)?.all))
                 })
+            }),
+            Contender::new("tf, its own location", || {
+                let running = used(&alone)?;
+                let own = resident(running.id())?;
+                shims.push(amount(resident(running.shim()?)?.share));
+                running.end()?;
+                Ok(amount(own.all))
             }),
         ],
     );
@@ -72,29 +93,34 @@ fn idle(bench: &Bench) -> Result<Section> {
         Sample::new(Unit::Size, shares),
     ));
     lines.push(Line::further(
-        "its shim, the share",
+        "the shim of a container, the share",
         Sample::new(Unit::Size, shims),
     ));
     Ok(Section {
         row: NAME,
         what: "resident, idle with a tunnel that has been used".to_owned(),
         lines,
-        notes: vec!["8 MB are aimed at for a tf whose location is elsewhere".to_owned()],
+        notes: vec!["the location is a process of its own, unless it is said".to_owned()],
     })
 }
 
 fn sending(bench: &Bench) -> Result<Section> {
     let (archive, size) = bench.large()?;
     let copy = bench.scratch().join("copy");
-    let lines = contest(
-        bench.rounds(3),
+    let mut locations = Vec::new();
+    let rounds = bench.rounds(3);
+    let mut lines = contest(
+        rounds,
         Unit::Size,
         vec![
-            Contender::new("tf cache, its location included", || {
+            Contender::new("tf cache", || {
                 // A new one each time, to which all has to be sent.
-                let tf = Tf::new(bench.directory(NAME)?);
+                let location = Remote::start(bench.directory("location")?)?;
+                let tf = location.join(bench.directory(NAME)?)?;
                 let mut child = tf.command().args(["cache", "add"]).arg(archive).spawn()?;
-                Ok(amount(peak(&mut child)?))
+                let most = peak(&mut child)?;
+                locations.push(amount(most_so_far(location.id()?)?));
+                Ok(amount(most))
             })
             .bar(Bar::AtMost(32e6)),
             Contender::new("cat", || {
@@ -106,11 +132,51 @@ fn sending(bench: &Bench) -> Result<Section> {
                     .context("run cat")?;
                 Ok(amount(peak(&mut child)?))
             }),
+            Contender::new("tf cache, its own location", || {
+                let tf = Tf::new(bench.directory(NAME)?);
+                let mut child = tf.command().args(["cache", "add"]).arg(archive).spawn()?;
+                Ok(amount(peak(&mut child)?))
+            }),
+        ],
+    );
+    locations.drain(..locations.len().min(rounds.warm_up as usize));
+    lines.push(Line::further(
+        "the location, meanwhile",
+        Sample::new(Unit::Size, locations),
+    ));
+    Ok(Section {
+        row: NAME,
+        what: format!("most at any time while sending an image of {size} bytes"),
+        lines,
+        notes: Vec::new(),
+    })
+}
+
+/// Memory of a `tf` that has sent a large image and is idle now.
+fn after_sending(bench: &Bench) -> Result<Section> {
+    let size = bench.pick(AFTER, AFTER / 10);
+    let mut image = tunnel::image()?.layer(Rootfs::default().noise("large", size));
+    image.name = "tf-bench-after".to_owned();
+    let archive = bench.archive(&image)?;
+    let lines = contest(
+        bench.rounds(3),
+        Unit::Size,
+        vec![
+            Contender::new("tf", || {
+                let location = Remote::start(bench.directory("location")?)?;
+                let tf = location.join(bench.directory(NAME)?)?;
+                let running = tf.far_end(&archive)?;
+                sleep(SETTLED);
+                let own = resident(running.id())?;
+                running.end()?;
+                Ok(amount(own.all))
+            })
+            .bar(Bar::AtMost(8e6)),
         ],
     );
     Ok(Section {
         row: NAME,
-        what: format!("most at any time while sending an image of {size} bytes"),
+        what: format!("resident, idle after an image of {size} bytes was sent"),
         lines,
         notes: Vec::new(),
     })

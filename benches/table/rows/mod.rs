@@ -4,6 +4,7 @@ mod memory;
 mod spawn;
 mod starts;
 mod tunnel;
+mod update;
 mod upload;
 mod web;
 
@@ -30,7 +31,7 @@ impl Row {
 }
 
 /// All of them, in the order in which they are shown.
-pub(crate) const ALL: [Row; 7] = [
+pub(crate) const ALL: [Row; 8] = [
     Row {
         name: web::NAME,
         what: "from the command to a page on localhost",
@@ -60,6 +61,11 @@ pub(crate) const ALL: [Row; 7] = [
         name: upload::NAME,
         what: "sending a large image, and sending it again",
         measure: upload::measure,
+    },
+    Row {
+        name: update::NAME,
+        what: "sending an image with one changed layer",
+        measure: update::measure,
     },
     Row {
         name: starts::NAME,

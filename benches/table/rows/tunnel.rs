@@ -1,6 +1,6 @@
 //! Tunnels: how much goes through one connection, and how long a few bytes take to and fro.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
 use crate::archive::Archive;
 use crate::bench::Bench;
@@ -8,9 +8,10 @@ use crate::contest::{Contender, Rounds, contest};
 use crate::far_end;
 use crate::guarded::Guarded;
 use crate::ports;
+use crate::remote::Remote;
 use crate::report::{Bar, Line, Section};
 use crate::rootfs::Rootfs;
-use crate::sample::{Unit, rate};
+use crate::sample::{Sample, Unit, rate};
 use crate::ssh::Forward;
 use crate::tf::{Running, Tf};
 
@@ -28,8 +29,8 @@ const SIZE_QUICK: u64 = 1 << 27;
 const TRIPS: u32 = 2000;
 
 /// What there is to say about `tf` in both rows.
-const NOTE: &str = "tf's location and node are in the process of tf for now, so the link between them is in memory; \
-                    ssh's server is a process of its own";
+const NOTE: &str = "as with ssh, the location is a process of its own, and its node is in it; where tf is its own location, the links \
+                    between client, location and node are in memory";
 
 pub(super) fn measure_throughput(bench: &Bench) -> Result<Vec<Section>> {
     let size = bench.pick(SIZE, SIZE_QUICK);
@@ -44,11 +45,15 @@ pub(super) fn measure_throughput(bench: &Bench) -> Result<Vec<Section>> {
 }
 
 pub(super) fn measure_latency(bench: &Bench) -> Result<Vec<Section>> {
-    let trip = |port| Ok(far_end::round_trip(port, TRIPS)?.as_secs_f64());
+    let trip = |port| {
+        let trips = far_end::round_trips(port, TRIPS)?;
+        let sample = Sample::of_times(&trips).context("no round trips")?;
+        Ok(sample.median())
+    };
     let lines = Ways::open(bench)?.contest(bench.rounds(20), Unit::Time, Bar::AtMost(1.0), trip);
     Ok(vec![Section {
         row: LATENCY,
-        what: format!("64 bytes to and fro, mean of {TRIPS} in each run"),
+        what: format!("64 bytes to and fro, median of {TRIPS} in each run"),
         lines,
         notes: vec![NOTE.to_owned()],
     }])
@@ -57,17 +62,22 @@ pub(super) fn measure_latency(bench: &Bench) -> Result<Vec<Section>> {
 /// The ways to the far end, all open for as long as this is there.
 struct Ways {
     tf: Running,
-    _tf: Tf,
+    embedded: Running,
     ssh: Result<Forward>,
     bare: u16,
+    _tf: [Tf; 2],
+    _location: Remote,
     _far_end: Guarded,
 }
 
 impl Ways {
     fn open(bench: &Bench) -> Result<Self> {
         let archive = bench.archive(&image()?)?;
-        let tf = Tf::new(bench.directory(THROUGHPUT)?);
+        let location = Remote::start(bench.directory("location")?)?;
+        let tf = location.join(bench.directory(THROUGHPUT)?)?;
         let running = tf.far_end(&archive)?;
+        let alone = Tf::new(bench.directory(THROUGHPUT)?);
+        let embedded = alone.far_end(&archive)?;
         let bare = ports::free()?;
         let far_end = far_end::start(bare, &bench.scratch().join("far-end.log"))?;
         let ssh = bench
@@ -75,9 +85,11 @@ impl Ways {
             .and_then(|directory| Forward::to(bare, directory));
         Ok(Self {
             tf: running,
-            _tf: tf,
+            embedded,
             ssh,
             bare,
+            _tf: [tf, alone],
+            _location: location,
             _far_end: far_end,
         })
     }
@@ -98,6 +110,7 @@ impl Ways {
             })
             .bar(bar),
             Contender::new("no tunnel (TCP on loopback)", || measure(self.bare)),
+            Contender::new("tf, its own location", || measure(self.embedded.port)),
         ];
         contest(rounds, unit, contenders)
     }
