@@ -19,6 +19,7 @@ mod exit;
 mod failure;
 mod files;
 mod generate;
+mod idle;
 mod invited;
 mod limits;
 mod link_status;
@@ -91,6 +92,7 @@ struct Context {
 /// Runs a program with the arguments of this process, and returns its exit status.
 #[must_use]
 pub fn main(program: Program) -> ExitCode {
+    idle::prepare();
     let words = std::env::args_os().skip(1).collect();
     let ending = run(program, words);
     if let Ending::Interrupted(signal) = ending {
@@ -120,7 +122,10 @@ fn run(program: Program, words: Vec<OsString>) -> Ending {
             let _watch = shutdown::watch(shutdown, leave_now).map_err(|error| {
                 Failure::operation(format!("cannot listen for signals: {error}"))
             })?;
-            cmd::dispatch(&context, verb).await
+            tokio::select! {
+                ended = cmd::dispatch(&context, verb) => ended,
+                () = idle::watch() => unreachable!("it never ends"),
+            }
         });
         // All that has to be done is done; a read from the terminal, which cannot be interrupted, is not waited for.
         runtime.shutdown_background();
