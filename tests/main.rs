@@ -16,5 +16,6 @@ mod restart;
 mod resume;
 #[cfg(unix)]
 mod services;
+mod splice;
 mod storage;
 mod wire;

@@ -441,7 +441,7 @@ mod tests {
             let (mut sealed, ..) = location.start(&SecretKey::generate()).await;
             let begun = location.sessions.recv().await.expect("a session");
             let mut message = vec![0; record.len() + 18];
-            sealed.cipher.seal(record, &mut message);
+            sealed.cipher.seal(record, &[], &mut message);
             sealed.transport.write_all(&message).await.expect("it goes");
             let reason = begun.link.closed().await;
             assert_eq!(reason, CloseReason::Protocol(problem));

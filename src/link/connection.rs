@@ -1,8 +1,10 @@
-//! One connection of a link: moves records between the shared state and the transport, in one task and with few copies.
+//! One connection of a link: moves records between the shared state and the transport, with few copies. That is what the driver's
+//! task does; while it is at rest, whoever has little to send does the sending.
 //!
 //! Records are encrypted straight into the buffer that is written, several of them for one write. The buffers exist while
 //! something moves and are given back when the connection is idle.
 
+use std::fmt;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -32,6 +34,10 @@ pub(super) enum Ended {
 }
 
 /// An encrypted transport and its buffers.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own, and none is a state"
+)]
 pub(super) struct Connection {
     transport: Box<dyn Transport>,
     cipher: Cipher,
@@ -46,6 +52,14 @@ pub(super) struct Connection {
     read: usize,
     heard: bool,
     moved: bool,
+    /// Sending has failed.
+    broken: bool,
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").finish_non_exhaustive()
+    }
 }
 
 impl Connection {
@@ -68,6 +82,7 @@ impl Connection {
             read: 0,
             heard: false,
             moved: false,
+            broken: false,
         }
     }
 
@@ -76,6 +91,9 @@ impl Connection {
         loop {
             if let Some(reason) = shared.closed() {
                 return Poll::Ready(Ended::Closed(reason));
+            }
+            if self.broken {
+                return Poll::Ready(Ended::Lost);
             }
             let wrote = match self.poll_output(shared, cx) {
                 Poll::Ready(Ok(())) => true,
@@ -92,6 +110,24 @@ impl Connection {
             }
             if !wrote && !read {
                 return Poll::Pending;
+            }
+        }
+    }
+
+    /// Sends what there is, and returns whether the driver has nothing more to see to. `cx` is the driver's.
+    pub(super) fn send(&mut self, shared: &Shared, cx: &mut Context<'_>) -> bool {
+        if shared.closing.is_cancelled() {
+            // The end of a link is the driver's.
+            return false;
+        }
+        loop {
+            match self.poll_output(shared, cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(_)) => {
+                    self.broken = true;
+                    return false;
+                }
+                Poll::Pending => return true,
             }
         }
     }
@@ -135,8 +171,8 @@ impl Connection {
                 let size = if end <= SMALL { SMALL } else { LARGE };
                 self.output.resize(size, 0);
             }
-            self.cipher
-                .seal(&record, &mut self.output[self.sealed..end]);
+            let out = &mut self.output[self.sealed..end];
+            self.cipher.seal(&record.head, &record.payload, out);
             self.sealed = end;
         }
     }

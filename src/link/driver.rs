@@ -59,12 +59,10 @@ pub(super) async fn drive_connecting(
 ) {
     let mut connection = Connection::new(sealed);
     let reason = loop {
-        match run(&mut connection, &shared, None).await {
+        match run(connection, &shared, None).await {
             Outcome::Closed(reason) => break reason,
             Outcome::Lost | Outcome::Replaced(_) => {}
         }
-        // The old connection must not receive anything once the count is told.
-        drop(connection);
         down(&shared);
         let again = tokio::select! {
             again = reconnect.again(&shared) => again,
@@ -89,14 +87,13 @@ pub(super) async fn drive_accepting(
 ) {
     let mut connection = Connection::with_answer(sealed, Some(&answer));
     let reason = 'link: loop {
-        let mut resumption = match run(&mut connection, &shared, Some(&mut resumptions)).await {
+        let mut resumption = match run(connection, &shared, Some(&mut resumptions)).await {
             Outcome::Closed(reason) => break reason,
             // Not even somebody who comes back at once, whom the wait below would let in.
             Outcome::Lost | Outcome::Replaced(_) if linger.is_zero() => break CloseReason::Expired,
             Outcome::Lost => None,
             Outcome::Replaced(resumption) => Some(resumption),
         };
-        drop(connection);
         down(&shared);
         let expiry = Instant::now() + linger;
         connection = loop {
@@ -134,26 +131,28 @@ async fn resume(shared: &Shared, mut next: Resumption) -> Option<Connection> {
     None
 }
 
-/// Runs one connection until it or the link ends, or another takes its place.
+/// Runs one connection until it or the link ends, or another takes its place. It is dropped then: it must not receive anything
+/// once the count is told.
 async fn run(
-    connection: &mut Connection,
+    connection: Connection,
     shared: &Shared,
     mut resumptions: Option<&mut mpsc::Receiver<Resumption>>,
 ) -> Outcome {
+    let connection = shared.attach(connection);
     let mut ticks = interval_at(Instant::now() + TICK, TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut silent = 0;
     let mut closing_until = None;
     let ended = loop {
         tokio::select! {
-            ended = poll_fn(|cx| connection.poll(shared, cx)) => break ended,
+            ended = poll_fn(|cx| connection.with(|connection| connection.poll(shared, cx))) => break ended,
             Some(resumption) = receive(&mut resumptions) => return Outcome::Replaced(resumption),
             () = shared.closing.cancelled(), if closing_until.is_none() => {
                 closing_until = Some(Instant::now() + CLOSING);
             }
             () = until(closing_until) => break Ended::Closed(CloseReason::Clean),
             _ = ticks.tick() => {
-                silent = if connection.rest() { 0 } else { silent + 1 };
+                silent = if connection.with(Connection::rest) { 0 } else { silent + 1 };
                 if silent >= DEAD_AFTER {
                     break Ended::Lost;
                 }
@@ -171,7 +170,11 @@ async fn run(
             if closing_until.is_some() {
                 let deadline = Instant::now() + ENDING;
                 // A peer that does not answer has been told all the same.
-                let _ = timeout_at(deadline, poll_fn(|cx| connection.poll_end(cx))).await;
+                let _ = timeout_at(
+                    deadline,
+                    poll_fn(|cx| connection.with(|connection| connection.poll_end(cx))),
+                )
+                .await;
             }
             Outcome::Closed(reason)
         }

@@ -60,7 +60,7 @@ pub use error::{CallError, CloseReason, Closed, ConnectError, HandshakeError};
 pub use listeners::Listeners;
 #[cfg(unix)]
 pub use local::{LocalDial, LocalListener};
-pub use splice::splice;
+pub use splice::{relay, splice};
 pub use stream::{ByteStream, OpenedStream};
 pub use transport::{Dial, Listen, MemoryDial, MemoryListener, TcpDial, Transport, memory};
 pub use value::{read_value, write_value};

@@ -3,9 +3,10 @@
 use std::io;
 
 use bytes::{Bytes, BytesMut};
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use snow::{Builder, HandshakeState, TransportState};
+use snow::{Builder, HandshakeState};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::transport::Transport;
@@ -97,13 +98,21 @@ impl Handshake {
     }
 
     /// The encrypted connection, when both messages have passed.
-    pub(super) fn finish(self) -> Result<Sealed, NoiseError> {
-        let noise = self
-            .noise
-            .into_transport_mode()
-            .map_err(|_| NoiseError::Malformed("the handshake is not finished"))?;
+    pub(super) fn finish(mut self) -> Result<Sealed, NoiseError> {
+        if !self.noise.is_handshake_finished() {
+            return Err(NoiseError::Malformed("the handshake is not finished"));
+        }
+        let (of_initiator, of_responder) = self.noise.dangerously_get_raw_split();
+        let (sending, receiving) = if self.noise.is_initiator() {
+            (of_initiator, of_responder)
+        } else {
+            (of_responder, of_initiator)
+        };
         Ok(Sealed {
-            cipher: Cipher::new(noise),
+            cipher: Cipher {
+                sending: Direction::new(&sending),
+                receiving: Direction::new(&receiving),
+            },
             transport: self.transport,
         })
     }
@@ -158,52 +167,102 @@ impl Sealed {
     }
 }
 
-/// Encrypts and decrypts messages after the handshake, each direction in order.
+/// Encrypts and decrypts messages after the handshake, each direction in order: the transport phase of Noise, on buffers in place.
 pub(super) struct Cipher {
-    noise: TransportState,
+    sending: Direction,
+    receiving: Direction,
 }
 
 impl Cipher {
-    fn new(noise: TransportState) -> Self {
-        Self { noise }
-    }
-
     /// Length of a record of `length` bytes when it is sealed.
     pub(super) fn sealed_length(length: usize) -> usize {
         PREFIX + length + TAG
     }
 
-    /// Seals a record of at most [`MAX_RECORD`] bytes into the start of `out`, which has room for [`Cipher::sealed_length`].
-    pub(super) fn seal(&mut self, record: &[u8], out: &mut [u8]) {
-        debug_assert!(record.len() <= MAX_RECORD);
-        let length = self
-            .noise
-            .write_message(record, &mut out[PREFIX..])
-            .expect("a record fits, and 2^64 of them take centuries");
-        put_length(out, length);
-        if self.noise.sending_nonce().is_multiple_of(REKEY_AFTER) {
-            self.noise.rekey_outgoing();
-        }
+    /// Seals a record of at most [`MAX_RECORD`] bytes, given in two parts, into the start of `out`, which has room for
+    /// [`Cipher::sealed_length`].
+    pub(super) fn seal(&mut self, head: &[u8], payload: &[u8], out: &mut [u8]) {
+        let length = head.len() + payload.len();
+        debug_assert!(length <= MAX_RECORD);
+        put_length(out, length + TAG);
+        let (record, tag) = out[PREFIX..][..length + TAG].split_at_mut(length);
+        record[..head.len()].copy_from_slice(head);
+        record[head.len()..].copy_from_slice(payload);
+        tag.copy_from_slice(&self.sending.seal(record));
     }
 
     /// One value as a sealed message.
     pub(super) fn seal_value<T: Serialize>(&mut self, value: &T) -> Vec<u8> {
         let value = to_cbor(value);
         let mut message = vec![0; Self::sealed_length(value.len())];
-        self.seal(&value, &mut message);
+        self.seal(&value, &[], &mut message);
         message
     }
 
     /// Opens a message, without its length; none if it is forged.
     pub(super) fn open(&mut self, message: &[u8]) -> Option<Bytes> {
-        let mut record = BytesMut::zeroed(message.len());
-        let length = self.noise.read_message(message, &mut record).ok()?;
+        let mut record = BytesMut::from(message);
+        let length = self.receiving.open(&mut record)?;
         record.truncate(length);
-        if self.noise.receiving_nonce().is_multiple_of(REKEY_AFTER) {
-            self.noise.rekey_incoming();
-        }
         Some(record.freeze())
     }
+}
+
+/// One direction of a connection: a key, and the number of the next message. No number is used twice with a key.
+struct Direction {
+    /// Half a kilobyte, with what AES-GCM prepares of a key.
+    key: Box<LessSafeKey>,
+    next: u64,
+}
+
+impl Direction {
+    fn new(key: &[u8; KEY_LENGTH]) -> Self {
+        let key = aead_key(key);
+        Self { key, next: 0 }
+    }
+
+    /// Encrypts in place, and returns the tag.
+    fn seal(&mut self, record: &mut [u8]) -> [u8; TAG] {
+        let sealed = (self.key).seal_in_place_separate_tag(nonce(self.next), Aad::empty(), record);
+        let tag = sealed.expect("a record is shorter than what AES-GCM seals");
+        self.advance();
+        tag.as_ref().try_into().expect("the tag of AES-GCM")
+    }
+
+    /// Decrypts in place, and returns the length of what was sealed; none if it is not what the peer sent next.
+    fn open(&mut self, message: &mut [u8]) -> Option<usize> {
+        let opened = (self.key).open_in_place(nonce(self.next), Aad::empty(), message);
+        let length = opened.ok()?.len();
+        self.advance();
+        Some(length)
+    }
+
+    fn advance(&mut self) {
+        // 2^64 messages take centuries.
+        self.next += 1;
+        if self.next.is_multiple_of(REKEY_AFTER) {
+            // The number that Noise keeps for this.
+            let mut key = [0; KEY_LENGTH];
+            let sealed =
+                (self.key).seal_in_place_separate_tag(nonce(u64::MAX), Aad::empty(), &mut key);
+            let _tag = sealed.expect("a key is short");
+            self.key = aead_key(&key);
+        }
+    }
+}
+
+fn aead_key(key: &[u8; KEY_LENGTH]) -> Box<LessSafeKey> {
+    let key = UnboundKey::new(&AES_256_GCM, key);
+    Box::new(LessSafeKey::new(
+        key.expect("the length of a key of AES-256"),
+    ))
+}
+
+/// The number of a message as Noise gives it to AES-GCM.
+fn nonce(number: u64) -> Nonce {
+    let mut nonce = [0; NONCE_LEN];
+    nonce[NONCE_LEN - 8..].copy_from_slice(&number.to_be_bytes());
+    Nonce::assume_unique_for_key(nonce)
 }
 
 #[cfg(test)]
@@ -232,10 +291,59 @@ mod tests {
         let mut message = [0; PREFIX + 1 + TAG];
         for number in 0..REKEY_AFTER + 10 {
             let byte = number.to_le_bytes()[0];
-            ours.cipher.seal(&[byte], &mut message);
+            ours.cipher.seal(&[byte], &[], &mut message);
             let record = theirs.cipher.open(&message[PREFIX..]);
             assert_eq!(record.as_deref(), Some(&[byte][..]), "{number}");
         }
+    }
+
+    #[test]
+    fn messages_are_those_of_noise() {
+        let (client, location) = (SecretKey::generate(), SecretKey::generate());
+        let mut ours = builder(&client)
+            .remote_public_key(location.public().as_bytes())
+            .and_then(Builder::build_initiator)
+            .expect("a client");
+        let mut theirs = builder(&location).build_responder().expect("a location");
+        let passed = |from: &mut HandshakeState, to: &mut HandshakeState| {
+            let (mut message, mut payload) = ([0; MAX_HANDSHAKE], [0; MAX_HANDSHAKE]);
+            let length = from
+                .write_message(b"", &mut message)
+                .expect("it is written");
+            to.read_message(&message[..length], &mut payload)
+                .expect("it is read");
+        };
+        passed(&mut ours, &mut theirs);
+        passed(&mut theirs, &mut ours);
+        let (sending, receiving) = ours.dangerously_get_raw_split();
+        let mut ours = Cipher {
+            sending: Direction::new(&sending),
+            receiving: Direction::new(&receiving),
+        };
+        let mut theirs = theirs.into_transport_mode().expect("it is finished");
+
+        let mut message = vec![0; Cipher::sealed_length(10)];
+        let mut record = [0; 10];
+        for _ in 0..2 {
+            ours.seal(b"to ", b"theirs!", &mut message);
+            let read = theirs.read_message(&message[PREFIX..], &mut record);
+            assert_eq!(read.map_err(|_| ()), Ok(10));
+            assert_eq!(&record, b"to theirs!");
+            let written = theirs.write_message(b"and to us!", &mut message);
+            let opened = ours.open(&message[..written.expect("it is written")]);
+            assert_eq!(opened.as_deref(), Some(&b"and to us!"[..]));
+        }
+
+        // New keys, too, are those that Noise makes.
+        ours.sending.next = REKEY_AFTER - 1;
+        theirs.set_receiving_nonce(REKEY_AFTER - 1);
+        ours.seal(b"the last", b"", &mut message);
+        let sealed = &message[PREFIX..Cipher::sealed_length(8)];
+        assert!(theirs.read_message(sealed, &mut record).is_ok());
+        theirs.rekey_incoming();
+        ours.seal(b"of a new", b"", &mut message);
+        let sealed = &message[PREFIX..Cipher::sealed_length(8)];
+        assert!(theirs.read_message(sealed, &mut record).is_ok());
     }
 
     #[tokio::test]
@@ -243,7 +351,7 @@ mod tests {
         let (mut ours, mut theirs) = pair().await;
         let mut messages = [[0; PREFIX + 1 + TAG]; 2];
         for message in &mut messages {
-            ours.cipher.seal(b"x", message);
+            ours.cipher.seal(b"x", b"", message);
         }
         assert_eq!(theirs.cipher.open(&messages[1][PREFIX..]), None);
         assert!(theirs.cipher.open(&messages[0][PREFIX..]).is_some());

@@ -1,7 +1,8 @@
 //! What the handles of a link, its streams and the task that drives it have in common.
 //!
-//! All of it is behind one lock that is held for short moments and never across an `await`. Whoever changes something that
-//! others wait for takes their wakers along and wakes them after the lock is released.
+//! The state is behind one lock that is held for short moments and never across an `await`. Whoever changes something that
+//! others wait for takes their wakers along and wakes them after the lock is released. The connection is behind another, which
+//! is never waited for but by the driver.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
@@ -11,6 +12,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::Status;
+use super::connection::Connection;
 use super::error::CloseReason;
 use super::state::State;
 use crate::ids::SessionId;
@@ -28,6 +30,8 @@ const NODE_STREAMS: usize = 16 * 1024;
 #[derive(Debug)]
 pub(super) struct Shared {
     state: Mutex<State>,
+    /// The connection, while there is one. Locked before the state, where both are.
+    connection: Mutex<Option<Connection>>,
     /// The application has ended the link, or dropped all of it.
     pub(super) closing: CancellationToken,
     pub(super) status: watch::Sender<Status>,
@@ -82,6 +86,7 @@ impl Shared {
         };
         Arc::new(Self {
             state: Mutex::new(State::new(Mux::new(side, streams))),
+            connection: Mutex::new(None),
             closing: CancellationToken::new(),
             status: watch::Sender::new(Status::Up),
             peer,
@@ -90,14 +95,48 @@ impl Shared {
         })
     }
 
-    /// Runs `f` under the lock, then wakes the driver if there is something to send, and those that `f` found to be woken.
+    /// Runs `f` under the lock, then sees to it that what there is to send is sent, and wakes those that `f` found to be woken.
     pub(super) fn with<T>(&self, f: impl FnOnce(&mut State, &mut Wake) -> T) -> T {
         // Declared first, and so dropped last: the lock is free when the tasks wake.
         let mut wake = Wake::default();
         let mut state = self.lock();
         let result = f(&mut state, &mut wake);
-        state.wake_driver(&mut wake);
+        let driver = state.driver_to_wake();
+        let little = state.has_little_to_send();
+        drop(state);
+        if let Some(driver) = driver
+            && !(little && self.send(&driver))
+        {
+            driver.wake();
+        }
         result
+    }
+
+    /// Sends for the driver, which is at rest, and returns whether that has worked. A turn of its task less in each direction is
+    /// what makes a round trip short; when there is much to send, it is the driver that sends while others make more of it.
+    fn send(&self, driver: &Waker) -> bool {
+        let Ok(mut connection) = self.connection.try_lock() else {
+            // The driver is at it.
+            return false;
+        };
+        // What is not sent now, the driver is woken for, as if it had tried itself.
+        let mut cx = Context::from_waker(driver);
+        connection
+            .as_mut()
+            .is_some_and(|connection| connection.send(self, &mut cx))
+    }
+
+    /// Makes a connection the one that is sent over, until what is returned is dropped.
+    pub(super) fn attach(&self, connection: Connection) -> Attached<'_> {
+        *self.lock_connection() = Some(connection);
+        Attached(self)
+    }
+
+    fn lock_connection(&self) -> MutexGuard<'_, Option<Connection>> {
+        // Whoever panics while it sends takes its link along with its task.
+        self.connection
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -117,5 +156,23 @@ impl Shared {
             state.closed().unwrap_or(reason)
         });
         self.status.send_replace(Status::Closed(reason));
+    }
+}
+
+/// A connection in use.
+pub(super) struct Attached<'a>(&'a Shared);
+
+impl Attached<'_> {
+    /// Runs `f` on the connection, which is nobody else's meanwhile.
+    pub(super) fn with<T>(&self, f: impl FnOnce(&mut Connection) -> T) -> T {
+        let mut connection = self.0.lock_connection();
+        f(connection.as_mut().expect("it is attached"))
+    }
+}
+
+impl Drop for Attached<'_> {
+    fn drop(&mut self) {
+        let connection = self.0.lock_connection().take();
+        drop(connection);
     }
 }

@@ -16,9 +16,13 @@ use crate::protocol::control::Message;
 use crate::protocol::frame::{CONTROL, StreamId};
 use crate::protocol::mux::{Event, Mux, Read, Write};
 use crate::protocol::record::{Record, Violation};
+use crate::protocol::replay::Parts;
 
 /// Bytes of DATA records that are received before an acknowledgement is sent for them alone.
 const ACKNOWLEDGE: usize = 128 * 1024;
+
+/// Up to so many bytes are sent by whoever has them, rather than by the driver.
+const LITTLE: usize = 16 * 1024;
 
 /// What is behind the lock.
 #[derive(Debug)]
@@ -116,6 +120,27 @@ impl State {
     ) -> Poll<Result<Option<usize>, Closed>> {
         self.check()?;
         let write = self.mux.write(stream, buf);
+        self.written(stream, write, cx)
+    }
+
+    /// Writes to a stream like [`State::poll_write`], and takes what it took off `bytes`. Long ones are not copied.
+    pub(super) fn poll_write_bytes(
+        &mut self,
+        stream: StreamId,
+        bytes: &mut Bytes,
+        cx: &Context<'_>,
+    ) -> Poll<Result<Option<usize>, Closed>> {
+        self.check()?;
+        let write = self.mux.write_bytes(stream, bytes);
+        self.written(stream, write, cx)
+    }
+
+    fn written(
+        &mut self,
+        stream: StreamId,
+        write: Write,
+        cx: &Context<'_>,
+    ) -> Poll<Result<Option<usize>, Closed>> {
         match write {
             Write::Taken(length) => return Poll::Ready(Ok(Some(length))),
             Write::Refused => return Poll::Ready(Ok(None)),
@@ -286,26 +311,26 @@ impl State {
         self.due.ping = true;
     }
 
-    /// Wakes the driver if it waits and there is something to send.
-    pub(super) fn wake_driver(&mut self, wake: &mut Wake) {
+    /// The driver, if it waits and there is something to send.
+    pub(super) fn driver_to_wake(&mut self) -> Option<Waker> {
         let due = &self.due;
-        if self.driver.is_some()
-            && (due.ping
-                || due.pong
-                || due.untold >= ACKNOWLEDGE
-                || self.mux.replay().waiting() > 0)
-        {
-            wake.one(&mut self.driver);
-        }
+        let something =
+            due.ping || due.pong || due.untold >= ACKNOWLEDGE || self.mux.replay().waiting() > 0;
+        self.driver.take_if(|_| something)
     }
 
-    /// The next record to send, encoded; if there is none, `cx` is woken when there is.
+    /// Whether so little is to be sent that it is not worth a turn of the driver.
+    pub(super) fn has_little_to_send(&mut self) -> bool {
+        self.mux.replay().waiting() <= LITTLE
+    }
+
+    /// The next record to send; if there is none, `cx` is woken when there is.
     pub(super) fn poll_record(
         &mut self,
         closing: bool,
         cx: &Context<'_>,
         wake: &mut Wake,
-    ) -> Poll<Bytes> {
+    ) -> Poll<Parts> {
         let received = self.mux.received();
         let waiting = self.mux.replay().waiting() > 0;
         let due = &mut self.due;
@@ -322,7 +347,7 @@ impl State {
         if let Some(record) = acknowledgement {
             due.told = received;
             due.untold = 0;
-            return Poll::Ready(record.encode());
+            return Poll::Ready(record.encode().into());
         }
         if let Some(record) = self.mux.replay().pop() {
             self.offer_room(wake);
@@ -330,7 +355,7 @@ impl State {
         }
         if closing && !due.closed && !self.mailbox.is_sending() {
             due.closed = true;
-            return Poll::Ready(Record::Close.encode());
+            return Poll::Ready(Record::Close.encode().into());
         }
         self.driver = Some(cx.waker().clone());
         Poll::Pending

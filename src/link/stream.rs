@@ -95,6 +95,31 @@ impl ByteStream {
     }
 }
 
+impl ByteStream {
+    /// Writes the start of `bytes`, which is not empty, and takes it off them. Long ones are not copied.
+    ///
+    /// # Errors
+    ///
+    /// When the peer reads no more, or the link has ended.
+    pub(super) fn poll_write_bytes(
+        &mut self,
+        bytes: &mut Bytes,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        let shared = &self.owner.shared;
+        let taken = ready!(shared.with(|state, _| state.poll_write_bytes(self.id, bytes, cx)));
+        Poll::Ready(match taken? {
+            Some(_) => Ok(()),
+            None => Err(io::ErrorKind::ConnectionReset.into()),
+        })
+    }
+
+    /// Ends the writing direction.
+    pub(super) fn finish(&mut self) {
+        self.owner.shared.with(|state, _| state.finish(self.id));
+    }
+}
+
 impl AsyncRead for ByteStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -137,7 +162,7 @@ impl AsyncWrite for ByteStream {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.owner.shared.with(|state, _| state.finish(self.id));
+        self.get_mut().finish();
         Poll::Ready(Ok(()))
     }
 }

@@ -13,7 +13,7 @@ use super::broker::{Broker, Event, Session, call_node};
 use super::limits::turn_away;
 use super::upload;
 use crate::ids::{ContainerId, UserId};
-use crate::link::{Closed, Inbound, Incoming, Link, OpenedStream, PendingCall, answer, splice};
+use crate::link::{Closed, Inbound, Incoming, Link, OpenedStream, PendingCall, answer, relay};
 use crate::protocol::messages::{
     Call, ContainerBack, ContainerEnded, ContainerInfo, Continue, DescribeImage, Destroy,
     EnsureImage, Exec, ListContainers, ListImages, ListNodes, MissingLayers, NodeChanged, NodeLeft,
@@ -240,7 +240,7 @@ async fn carry(opened: OpenedStream, session: &Session) {
             let Ok(onward) = node.open(&header).await else {
                 return;
             };
-            let _ = splice(stream, onward).await;
+            let _ = relay(stream, onward).await;
         }
         StreamHeader::Upload { layer, offset } => {
             upload::receive(stream, session, *layer, *offset).await;

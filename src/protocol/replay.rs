@@ -20,11 +20,42 @@ const SMALL_RECORD: usize = 512;
 /// From this length on, in bytes, the first frame of a record is taken as a sign that more of its like follows.
 const LARGE_FRAME: usize = 8 * 1024;
 
+/// A DATA record as it travels, in two parts, so that a long payload is kept where it is rather than copied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parts {
+    /// The start: its kind, and frames.
+    pub head: Bytes,
+    /// The payload of the last frame in `head`, or nothing.
+    pub payload: Bytes,
+}
+
+impl Parts {
+    /// Length of both, in bytes.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "a record is never empty")]
+    pub fn len(&self) -> usize {
+        self.head.len() + self.payload.len()
+    }
+
+    /// Both as one.
+    #[must_use]
+    pub fn concat(&self) -> Bytes {
+        [&self.head[..], &self.payload[..]].concat().into()
+    }
+}
+
+impl From<Bytes> for Parts {
+    fn from(head: Bytes) -> Self {
+        let payload = Bytes::new();
+        Self { head, payload }
+    }
+}
+
 /// Records of one direction of a session, from the first unacknowledged one on.
 #[derive(Debug, Default)]
 pub struct Replay {
     /// Closed records: those that were sent, and those that are full.
-    records: VecDeque<Bytes>,
+    records: VecDeque<Parts>,
     /// The record that takes frames; empty, or a kind and at least one frame.
     open: BytesMut,
     /// Number of the first record in `records`: how many the peer has acknowledged.
@@ -67,26 +98,47 @@ impl Replay {
     /// When they do not.
     pub fn push(&mut self, header: &[u8], payload: &[u8]) {
         let length = header.len() + payload.len();
-        assert!(length < MAX_RECORD, "a frame fits into a record");
-        if self.open.len() + length > MAX_RECORD {
-            self.close();
-        }
-        if self.open.is_empty() {
-            self.open = BytesMut::with_capacity(if length < LARGE_FRAME {
-                SMALL_RECORD.max(1 + length)
-            } else {
-                MAX_RECORD
-            });
-            self.open.put_u8(DATA);
-            self.grow(1);
-        }
+        let capacity = if length < LARGE_FRAME {
+            SMALL_RECORD.max(1 + length)
+        } else {
+            MAX_RECORD
+        };
+        self.begin(length, capacity);
         self.open.put_slice(header);
         self.open.put_slice(payload);
         self.grow(length);
     }
 
-    /// The next record to send, encoded.
-    pub fn pop(&mut self) -> Option<Bytes> {
+    /// Adds a frame like [`Replay::push`], and keeps its payload where it is, which is worth it for a long one. It should be most
+    /// of the memory that it keeps alive.
+    ///
+    /// # Panics
+    ///
+    /// When header and payload together do not fit into a record.
+    pub fn push_shared(&mut self, header: &[u8], payload: Bytes) {
+        let length = header.len() + payload.len();
+        self.begin(length, 1 + header.len());
+        self.open.put_slice(header);
+        self.grow(length);
+        let head = std::mem::take(&mut self.open).freeze();
+        self.records.push_back(Parts { head, payload });
+    }
+
+    /// Makes the open record one that has room for a frame of `length` bytes; a new one gets `capacity`.
+    fn begin(&mut self, length: usize, capacity: usize) {
+        assert!(length < MAX_RECORD, "a frame fits into a record");
+        if self.open.len() + length > MAX_RECORD {
+            self.close();
+        }
+        if self.open.is_empty() {
+            self.open = BytesMut::with_capacity(capacity);
+            self.open.put_u8(DATA);
+            self.grow(1);
+        }
+    }
+
+    /// The next record to send.
+    pub fn pop(&mut self) -> Option<Parts> {
         if self.sent == self.records.len() {
             self.close();
         }
@@ -136,8 +188,8 @@ impl Replay {
 
     fn close(&mut self) {
         if !self.open.is_empty() {
-            self.records.push_back(self.open.split().freeze());
-            self.open = BytesMut::new();
+            let record = std::mem::take(&mut self.open).freeze();
+            self.records.push_back(record.into());
         }
     }
 
@@ -157,9 +209,15 @@ mod tests {
         let mut replay = Replay::default();
         replay.push(b"a", b"1");
         replay.push(b"b", b"");
-        assert_eq!(replay.pop().as_deref(), Some(&b"\0a1b"[..]));
+        assert_eq!(
+            replay.pop().map(|record| record.concat()),
+            Some(Bytes::from_static(b"\0a1b"))
+        );
         replay.push(b"c", b"2");
-        assert_eq!(replay.pop().as_deref(), Some(&b"\0c2"[..]));
+        assert_eq!(
+            replay.pop().map(|record| record.concat()),
+            Some(Bytes::from_static(b"\0c2"))
+        );
         assert_eq!(replay.pop(), None);
         assert_eq!((replay.held(), replay.waiting()), (7, 0));
         replay.acknowledge(2).expect("both were sent");
@@ -202,13 +260,17 @@ mod tests {
             for step in steps {
                 match step {
                     0 | 1 => {
-                        replay.push(&[frame], b"");
+                        if step == 0 {
+                            replay.push(&[frame], b"");
+                        } else {
+                            replay.push_shared(b"", Bytes::copy_from_slice(&[frame]));
+                        }
                         pushed.push(frame);
                         frame = frame.wrapping_add(1);
                     }
                     2 => in_flight.extend(replay.pop()),
                     3 => if let Some(record) = in_flight.pop_front() {
-                        arrived.extend_from_slice(&record[1..]);
+                        arrived.extend_from_slice(&record.concat()[1..]);
                         received += 1;
                     },
                     4 => replay.acknowledge(received).expect("it was sent"),
@@ -221,7 +283,7 @@ mod tests {
             in_flight.clear();
             replay.rewind(received).expect("it was sent");
             while let Some(record) = replay.pop() {
-                arrived.extend_from_slice(&record[1..]);
+                arrived.extend_from_slice(&record.concat()[1..]);
                 received += 1;
             }
             replay.acknowledge(received).expect("it was sent");

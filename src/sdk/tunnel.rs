@@ -107,7 +107,7 @@ async fn carry(shared: &Shared, container: ContainerId, mut connection: TcpStrea
         link.open(&StreamHeader::Tunnel { container, port }).await
     };
     let carried = match open.await {
-        Ok(stream) => splice(&mut connection, stream).await,
+        Ok(stream) => splice(stream, &mut connection).await,
         Err(closed) => Err(closed.into()),
     };
     if let Err(error) = carried {

@@ -17,7 +17,7 @@ mod stream;
 
 use std::collections::HashMap;
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 
 use self::stream::{Receiving, Sending, Stream};
 use super::frame::{CONTROL, FRAME_HEADER, Frame, MAX_PAYLOAD, StreamId};
@@ -35,6 +35,9 @@ pub const MAX_HELD: usize = 8 * 1024 * 1024;
 
 /// Not yet sent, in bytes: from here on, writing waits, so that what is urgent does not wait long behind what is bulky.
 const MAX_WAITING: usize = 256 * 1024;
+
+/// From this length on, in bytes, what is written as [`Bytes`] is kept where it is.
+const SHARE: usize = 32 * 1024;
 
 /// Which end of the session this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -156,29 +159,62 @@ impl Mux {
 
     /// Takes as many bytes of `buf`, which is not empty, as the stream takes now.
     pub fn write(&mut self, id: StreamId, buf: &[u8]) -> Write {
+        let room = self.replay.fits(FRAME_HEADER).min(MAX_PAYLOAD);
+        let length = match self.take(id, buf.len().min(room)) {
+            Ok(length) => length,
+            Err(refusal) => return refusal,
+        };
+        self.replay
+            .push(&Frame::data_header(length, id), &buf[..length]);
+        Write::Taken(length)
+    }
+
+    /// Takes as many bytes off `bytes`, which is not empty, as the stream takes now. Long ones are not copied; they should be
+    /// most of the memory that they keep alive.
+    pub fn write_bytes(&mut self, id: StreamId, bytes: &mut Bytes) -> Write {
+        if bytes.len() < SHARE {
+            let write = self.write(id, bytes);
+            if let Write::Taken(length) = write {
+                bytes.advance(length);
+            }
+            return write;
+        }
+        let length = match self.take(id, bytes.len().min(MAX_PAYLOAD)) {
+            Ok(length) => length,
+            Err(refusal) => return refusal,
+        };
+        let header = Frame::data_header(length, id);
+        let payload = bytes.split_to(length);
+        if length < SHARE {
+            self.replay.push(&header, &payload);
+        } else {
+            self.replay.push_shared(&header, payload);
+        }
+        Write::Taken(length)
+    }
+
+    /// How many of `wanted` bytes the stream takes now, which are taken off its credit; the error is why it takes none.
+    fn take(&mut self, id: StreamId, wanted: usize) -> Result<usize, Write> {
         let room = self.has_room();
         let Some(stream) = self.streams.get_mut(&id) else {
-            return Write::Refused;
+            return Err(Write::Refused);
         };
         if stream.reset || stream.sending != Sending::Open {
-            return Write::Refused;
+            return Err(Write::Refused);
         }
         if stream.credit == 0 {
             if !stream.told {
                 stream.told = true;
                 self.send(id, &Frame::Blocked);
             }
-            return Write::NoWindow;
+            return Err(Write::NoWindow);
         }
         if !room {
-            return Write::NoRoom;
+            return Err(Write::NoRoom);
         }
-        let length = buf.len().min(stream.credit);
-        let length = length.min(self.replay.fits(FRAME_HEADER)).min(MAX_PAYLOAD);
+        let length = wanted.min(stream.credit);
         stream.credit -= length;
-        self.replay
-            .push(&Frame::data_header(length, id), &buf[..length]);
-        Write::Taken(length)
+        Ok(length)
     }
 
     /// Ends the writing direction, after what was written.

@@ -18,7 +18,7 @@ fn pair() -> (Mux, Mux) {
 fn flow(from: &mut Mux, to: &mut Mux) -> Vec<Event> {
     let mut events = Vec::new();
     while let Some(record) = from.replay().pop() {
-        to.receive(record.slice(1..), &mut events)
+        to.receive(record.concat().slice(1..), &mut events)
             .expect("both keep the rules");
         from.replay()
             .acknowledge(to.received())
@@ -193,7 +193,8 @@ fn writing_waits_while_nothing_is_acknowledged() {
     while let Some(stream) = a.open(Bytes::new()) {
         sent += fill(&mut a, stream);
         while let Some(record) = a.replay().pop() {
-            b.receive(record.slice(1..), &mut events).expect("in order");
+            b.receive(record.concat().slice(1..), &mut events)
+                .expect("in order");
         }
     }
     assert!(sent <= MAX_HELD + INITIAL_WINDOW, "{sent}");
@@ -213,7 +214,7 @@ fn a_flood_of_streams_is_reset_and_harms_no_other() {
     assert_eq!(b.streams.len(), 1 + 2 * LIMIT);
     assert_eq!(a.write(first, HELLO), Write::Taken(5));
     while let Some(record) = a.replay().pop() {
-        b.receive(record.slice(1..), &mut Vec::new())
+        b.receive(record.concat().slice(1..), &mut Vec::new())
             .expect("in order");
     }
     assert_eq!(b.read(first), Read::Data(Bytes::from_static(HELLO)));
@@ -320,4 +321,38 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn long_bytes_are_taken_without_a_copy_and_short_ones_are_not_kept_alive() {
+    let (mut a, mut b) = pair();
+    let stream = open(&mut a, &mut b);
+    let long = Bytes::from(vec![7; SHARE]);
+    let mut rest = long.clone();
+    assert_eq!(a.write_bytes(stream, &mut rest), Write::Taken(SHARE));
+    assert!(rest.is_empty());
+    let sent = a.replay().pop().expect("it waits to be sent");
+    assert_eq!(sent.payload.as_ptr(), long.as_ptr());
+    let mut record = sent.concat();
+    record.advance(1);
+    b.receive(record, &mut Vec::new()).expect("in order");
+    assert_eq!(b.read(stream), Read::Data(long.clone()));
+
+    let mut short = long.slice(..SHARE - 1);
+    assert_eq!(a.write_bytes(stream, &mut short), Write::Taken(SHARE - 1));
+    let sent = a.replay().pop().expect("it waits to be sent");
+    assert!(sent.payload.is_empty());
+}
+
+#[test]
+fn bytes_beyond_the_window_stay_with_the_writer() {
+    let (mut a, mut b) = pair();
+    let stream = open(&mut a, &mut b);
+    let mut bytes = Bytes::from(vec![7; 2 * INITIAL_WINDOW]);
+    while let Write::Taken(length) = a.write_bytes(stream, &mut bytes) {
+        assert!(length > 0);
+    }
+    assert_eq!(bytes.len(), INITIAL_WINDOW);
+    flow(&mut a, &mut b);
+    assert_eq!(drain(&mut b, stream), INITIAL_WINDOW);
 }
