@@ -21,14 +21,15 @@ pub(crate) const VERB: &str = "__far_end";
 /// Port that it listens on in a container.
 pub(crate) const PORT: u16 = 7;
 
-const ECHO: u8 = b'e';
+/// The wish to have everything back.
+pub(crate) const ECHO: u8 = b'e';
 const SOURCE: u8 = b's';
 
 /// Bytes that are read or written at once.
 const PIECE: usize = 256 * 1024;
 
 /// Bytes that go back and forth when a round trip is measured.
-const PING: usize = 64;
+pub(crate) const PING: usize = 64;
 
 /// Is the far end, and does not return, if this program was started to be it.
 pub(crate) fn serve_if_asked() {

@@ -21,7 +21,7 @@ const PRIVILEGE_SEPARATION: &str = "/run/sshd";
 pub(crate) struct Server {
     port: u16,
     ssh: PathBuf,
-    _server: Guarded,
+    _sshd: Guarded,
     directory: TempDir,
     _made: Option<MadeDirectory>,
 }
@@ -61,7 +61,7 @@ impl Server {
         Ok(Self {
             port,
             ssh,
-            _server: server,
+            _sshd: server,
             directory,
             _made: made,
         })

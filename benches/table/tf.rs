@@ -32,6 +32,11 @@ impl Tf {
         self
     }
 
+    /// Where it keeps its accounts.
+    pub(crate) fn home(&self) -> PathBuf {
+        self.home.path().join("home")
+    }
+
     /// `tf`, to be given arguments.
     pub(crate) fn command(&self) -> Command {
         let path = |name: &str| self.home.path().join(name);

@@ -27,13 +27,10 @@ pub(crate) const NAME: &str = "memory";
 const TRAFFIC: u64 = 1 << 20;
 
 /// How long something is left alone before it counts as idle.
-const IDLE: Duration = Duration::from_millis(500);
+const IDLE: Duration = Duration::from_secs(10);
 
 /// Bytes of an image that is sent before a `tf` is idle.
 const AFTER: u64 = 500_000_000;
-
-/// The same after a large image, whose buffers a `tf` keeps for a while.
-const SETTLED: Duration = Duration::from_secs(8);
 
 pub(super) fn measure(bench: &Bench) -> Result<Vec<Section>> {
     Ok(vec![idle(bench)?, sending(bench)?, after_sending(bench)?])
@@ -156,7 +153,7 @@ fn sending(bench: &Bench) -> Result<Section> {
 fn after_sending(bench: &Bench) -> Result<Section> {
     let size = bench.pick(AFTER, AFTER / 10);
     let mut image = tunnel::image()?.layer(Rootfs::default().noise("large", size));
-    image.name = "tf-bench-after".to_owned();
+    "tf-bench-after".clone_into(&mut image.name);
     let archive = bench.archive(&image)?;
     let lines = contest(
         bench.rounds(3),
@@ -166,7 +163,7 @@ fn after_sending(bench: &Bench) -> Result<Section> {
                 let location = Remote::start(bench.directory("location")?)?;
                 let tf = location.join(bench.directory(NAME)?)?;
                 let running = tf.far_end(&archive)?;
-                sleep(SETTLED);
+                sleep(IDLE);
                 let own = resident(running.id())?;
                 running.end()?;
                 Ok(amount(own.all))

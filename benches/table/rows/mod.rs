@@ -1,6 +1,7 @@
 //! What is measured.
 
 mod memory;
+mod sessions;
 mod spawn;
 mod starts;
 mod tunnel;
@@ -31,7 +32,7 @@ impl Row {
 }
 
 /// All of them, in the order in which they are shown.
-pub(crate) const ALL: [Row; 8] = [
+pub(crate) const ALL: [Row; 9] = [
     Row {
         name: web::NAME,
         what: "from the command to a page on localhost",
@@ -66,6 +67,11 @@ pub(crate) const ALL: [Row; 8] = [
         name: update::NAME,
         what: "sending an image with one changed layer",
         measure: update::measure,
+    },
+    Row {
+        name: sessions::NAME,
+        what: "many clients at one location",
+        measure: sessions::measure,
     },
     Row {
         name: starts::NAME,

@@ -44,7 +44,7 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Section>> {
     let registry = bench
         .directory("registry")
         .and_then(|directory| Registry::start(docker, directory));
-    let [mut ours, mut piped, mut pushed] = [0; 3];
+    let [mut ours, mut piped, mut pushed, mut saved] = [0; 4];
     let lines = contest(
         bench.rounds(5),
         Unit::Time,
@@ -66,6 +66,10 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Section>> {
                     let image = versions.next(&mut pushed)?;
                     Ok(push(docker, &registry, &image)?.as_secs_f64())
                 })
+            }),
+            Contender::new("docker save, and nothing else", || {
+                let image = versions.next(&mut saved)?;
+                Ok(save(docker, &image)?.as_secs_f64())
             }),
         ],
     );
@@ -151,6 +155,20 @@ fn pipe(docker: &Docker, ssh: &ssh::Server, server: &Docker, image: &str) -> Res
         said.trim()
     );
     Ok(took)
+}
+
+/// What whoever wants a layer of an image from a Docker daemon has to wait for: it has no other way to hand one out.
+fn save(docker: &Docker, image: &str) -> Result<Duration> {
+    let began = Instant::now();
+    let saved = docker
+        .command(&["save", image])
+        .stdout(Stdio::null())
+        .status();
+    ensure!(
+        saved.context("run docker save")?.success(),
+        "docker save failed"
+    );
+    Ok(began.elapsed())
 }
 
 fn push(docker: &Docker, registry: &Registry, image: &str) -> Result<Duration> {
