@@ -307,20 +307,20 @@ async fn the_second_of_two_uploads_waits_and_reads_nothing() {
     let other = fixture.other();
     let reads = Arc::new(AtomicU64::new(0));
     let first = fixture.store.receive(layer, 0, server);
+    let (comes, has_come) = tokio::sync::oneshot::channel();
     let second = async {
         // The first one has the part.
         while fixture.store.partial(&layer) != content {
             tokio::task::yield_now().await;
         }
+        comes.send(()).expect("somebody waits");
         let stream = Counted(&wire[..], Arc::clone(&reads));
         other.receive(layer, 0, stream).await
     };
     let send = async {
         client.write_all(&wire[..cut]).await.expect("read");
-        while fixture.store.partial(&layer) != content {
-            tokio::task::yield_now().await;
-        }
-        // The second has been polled before, in the same task, and found the part locked.
+        // The second goes on to the part, which it finds locked, before this is polled again.
+        has_come.await.expect("it comes");
         client.write_all(&wire[cut..]).await.expect("read");
     };
     let (first, second, ()) = tokio::join!(first, second, send);
