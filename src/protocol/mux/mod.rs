@@ -2,7 +2,7 @@
 //!
 //! A plain state machine: the caller feeds it the records that arrive, takes away those to send, and acts on events. A window
 //! says how much the receiver is ready to hold for a stream; a reader that stalls fills its own window and nothing else. It
-//! starts small and doubles each time that the sender reports to wait for it although the reader has read everything, so
+//! starts small and grows each time that the sender reports to wait for it although the reader has read everything, so
 //! that a large window is only ever given where it is not filled.
 //!
 //! ```text
@@ -29,6 +29,10 @@ pub const INITIAL_WINDOW: usize = 64 * 1024;
 
 /// Up to here a window grows, in bytes.
 const MAX_WINDOW: usize = 8 * 1024 * 1024;
+
+/// How many times larger a window gets when it was too small. On a long line each step takes a round trip in which little is
+/// sent, and from which congestion control may conclude that the line is slow.
+const GROWTH: usize = 4;
 
 /// Sent and not acknowledged, in bytes: from here on, writing waits. Enough to fill a line of 80 MB/s and 100 ms.
 pub const MAX_HELD: usize = 8 * 1024 * 1024;
@@ -395,7 +399,7 @@ impl Mux {
             return;
         }
         if stream.starved && stream.unread == 0 {
-            let growth = stream.window.min(MAX_WINDOW - stream.window);
+            let growth = (stream.window * (GROWTH - 1)).min(MAX_WINDOW - stream.window);
             if self.growth + growth <= self.limit * INITIAL_WINDOW / 2 {
                 self.growth += growth;
                 stream.window += growth;
