@@ -33,6 +33,33 @@ pub struct Account {
     pub location: PublicKey,
 }
 
+impl Account {
+    /// All of it, the secret key included, as four lines of text.
+    #[must_use]
+    pub fn to_lines(&self) -> String {
+        let Self {
+            name,
+            address,
+            secret,
+            location,
+        } = self;
+        format!("{name}\n{address}\n{}\n{location}\n", secret.to_base64())
+    }
+
+    /// The account that [`Account::to_lines`] has written. None if it is something else.
+    #[must_use]
+    pub fn from_lines(text: &str) -> Option<Self> {
+        let mut lines = text.lines();
+        let account = Self {
+            name: lines.next().filter(|name| is_name(name))?.to_owned(),
+            address: lines.next()?.to_owned(),
+            secret: SecretKey::from_base64(lines.next()?).ok()?,
+            location: lines.next()?.parse().ok()?,
+        };
+        lines.next().is_none().then_some(account)
+    }
+}
+
 /// A directory of accounts.
 #[derive(Debug, Clone)]
 pub struct Keyring {
@@ -358,6 +385,22 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let keyring = Keyring::new(directory.path().join("home/.20ft"));
         (directory, keyring)
+    }
+
+    #[test]
+    fn an_account_is_its_lines() {
+        let account = account("syd");
+        let text = account.to_lines();
+        let read = Account::from_lines(&text).unwrap();
+        assert_eq!(read.to_lines(), text);
+        for bad in [
+            String::new(),
+            text.replacen("syd", "../syd", 1),
+            format!("{text}more\n"),
+            text.lines().take(3).collect(),
+        ] {
+            assert!(Account::from_lines(&bad).is_none(), "{bad}");
+        }
     }
 
     #[test]

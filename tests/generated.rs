@@ -21,6 +21,10 @@ const LINES: &[(&str, &[&str])] = &[
     ("tf run --brow", &["--browser"]),
     ("tf cache r", &["rm"]),
     ("tf cache ls --js", &["--json"]),
+    ("tf service install --repl", &["--replace"]),
+    ("tf service install he", &["hello"]),
+    ("tf service install --offs", &["--offset"]),
+    ("tf service install no", &["node"]),
     // Names of images, wherever an image is meant.
     ("tf he", &["hello"]),
     ("tf -it he", &["hello"]),

@@ -3,8 +3,11 @@
 mod cli;
 mod common;
 mod cut;
+mod fuzz;
 mod generated;
 mod handshake;
+#[cfg(unix)]
+mod hostile;
 mod images;
 mod layering;
 mod limits;
@@ -18,4 +21,6 @@ mod resume;
 mod services;
 mod splice;
 mod storage;
+#[cfg(unix)]
+mod units;
 mod wire;

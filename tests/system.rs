@@ -21,6 +21,7 @@ mod system {
     mod lasting;
     mod leftovers;
     mod machine;
+    mod misbehaving;
     mod network;
     mod office;
     mod readme;

@@ -10,30 +10,32 @@ use std::ffi::{OsStr, OsString};
 use clap::{Arg, Command};
 
 /// Names of commands, and the verb that is meant where none of theirs is named.
-const IMPLIED: &[(&str, &str)] = &[("tf", "run"), ("tfcache", "add"), ("cache", "add")];
+const IMPLIED: &[(&str, &str)] = &[
+    ("tf", "run"),
+    ("tfcache", "add"),
+    ("cache", "add"),
+    ("install", "image"),
+];
 
 /// Puts in the words that were left out. `words` are the arguments without the program's name; `command` is the
 /// program's definition, built.
 pub(crate) fn spell_out(command: &Command, words: Vec<OsString>) -> Vec<OsString> {
-    let Some(implied) = implied(command.get_name()) else {
-        return set_off_image(command, words);
-    };
     let at = skip_options(command, &words);
-    let Some(word) = words.get(at) else {
-        return words;
+    let named = words.get(at).and_then(|word| word.to_str());
+    let named = named.and_then(|word| command.find_subcommand(word));
+    let (verb, name) = match (named, implied(command.get_name())) {
+        (Some(verb), _) => (verb, None),
+        (None, Some(implied)) if at < words.len() => {
+            let verb = command
+                .find_subcommand(implied)
+                .expect("the implied verb is a verb of the command");
+            (verb, Some(implied))
+        }
+        (None, _) => return set_off_image(command, words),
     };
-    let mut rest = words.clone();
-    let named = word.to_str().and_then(|word| command.find_subcommand(word));
-    let mut spelled: Vec<OsString> = rest.drain(..at).collect();
-    let verb = if let Some(verb) = named {
-        spelled.push(rest.remove(0));
-        verb
-    } else {
-        spelled.push(implied.into());
-        command
-            .find_subcommand(implied)
-            .expect("the implied verb is a verb of the command")
-    };
+    let mut spelled = words;
+    let rest = spelled.split_off(at + usize::from(name.is_none()));
+    spelled.extend(name.map(OsString::from));
     spelled.extend(spell_out(verb, rest));
     spelled
 }
@@ -186,6 +188,10 @@ mod tests {
             "cache add ls",
             "cache --help",
             "cache",
+            "service ls",
+            "service --host a rm image",
+            "service install",
+            "service install location --no-node",
         ] {
             assert_eq!(spelled(Tf::command(), line), line);
         }
@@ -197,6 +203,20 @@ mod tests {
         assert_eq!(spelled(Tf::command(), "run run"), "run -- run");
         assert_eq!(spelled(Tf::command(), "-v run -v run"), "-v run -v -- run");
         assert_eq!(spelled(Tf::command(), "cache add rm"), "cache add rm");
+    }
+
+    #[test]
+    fn an_image_is_installed_where_nothing_else_is_named() {
+        for (typed, meant) in [
+            ("nginx -v", "image -- nginx -v"),
+            ("--system -p 1:2 nginx", "--system image -p 1:2 -- nginx"),
+            ("image node", "image -- node"),
+            ("-- node", "image -- node"),
+            ("--system node --join x", "--system node --join x"),
+        ] {
+            let [typed, meant] = [typed, meant].map(|line| format!("service install {line}"));
+            assert_eq!(spelled(Tf::command(), &typed), meant);
+        }
     }
 
     #[test]

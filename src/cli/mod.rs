@@ -216,3 +216,30 @@ fn leave_now(signal: shutdown::Signal) {
     )]
     std::process::exit(Ending::Interrupted(signal).status().into());
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Lines that somebody types into a terminal of the README, without the prompt.
+    fn typed() -> Vec<&'static str> {
+        let readme = include_str!("../../README.md");
+        let blocks = readme.split("```console\n").skip(1);
+        let lines = blocks.flat_map(|block| block.split("```").next().unwrap_or_default().lines());
+        lines
+            .filter_map(|line| Some(line.split_once("$ ").or_else(|| line.split_once("# "))?.1))
+            .collect()
+    }
+
+    #[test]
+    fn the_commands_of_the_readme_are_understood() {
+        let typed = typed();
+        assert!(typed.len() > 8, "{typed:?}");
+        for line in typed {
+            let mut words = line.split_whitespace().map(OsString::from);
+            assert_eq!(words.next(), Some("tf".into()), "{line}");
+            let read = parse(Program::Tf, words.collect());
+            assert!(read.is_ok(), "{line}: {read:?}");
+        }
+    }
+}

@@ -9,12 +9,41 @@ use super::accounts::Principal;
 
 /// Most connections that may be in the middle of their handshake. One more ends the oldest of them: an honest peer is
 /// done after a round trip, one that says nothing is the oldest sooner or later.
-pub(super) const MAX_STRANGERS: usize = 2048;
+const MAX_STRANGERS: usize = 2048;
+
+/// Of the file descriptors that the process may have, one in so many is for strangers: what is left is for those who are known,
+/// and for files.
+const SHARE_OF_STRANGERS: usize = 4;
 
 /// Connections, the oldest first. Clones are the same list.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct Connected {
     list: Arc<Mutex<List>>,
+    /// Most strangers.
+    strangers: usize,
+}
+
+impl Default for Connected {
+    fn default() -> Self {
+        Self {
+            list: Arc::default(),
+            strangers: MAX_STRANGERS.min(descriptors() / SHARE_OF_STRANGERS).max(1),
+        }
+    }
+}
+
+/// How many files this process may have open.
+#[cfg(unix)]
+fn descriptors() -> usize {
+    use nix::sys::resource::{Resource, getrlimit};
+
+    let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(limit, _)| limit);
+    usize::try_from(limit).unwrap_or(usize::MAX)
+}
+
+#[cfg(not(unix))]
+fn descriptors() -> usize {
+    usize::MAX
 }
 
 #[derive(Default)]
@@ -50,7 +79,7 @@ impl Connected {
     pub(super) fn enter_stranger(&self, ending: CancellationToken) -> Place {
         let crowded_out = {
             let mut list = self.list();
-            let full = list.members.len() >= MAX_STRANGERS;
+            let full = list.members.len() >= self.strangers;
             if full { list.members.pop_front() } else { None }
         };
         if let Some(member) = crowded_out {
@@ -114,17 +143,21 @@ mod tests {
 
     #[test]
     fn the_oldest_stranger_makes_room() {
-        let connected = Connected::default();
+        const FEW: usize = 3;
+        let connected = Connected {
+            strangers: FEW,
+            ..Connected::default()
+        };
         let first = CancellationToken::new();
         let _first = connected.enter_stranger(first.clone());
         let mut others = Vec::new();
-        for _ in 1..MAX_STRANGERS {
+        for _ in 1..FEW {
             others.push(connected.enter_stranger(CancellationToken::new()));
         }
         assert!(!first.is_cancelled());
         let last = CancellationToken::new();
         let _last = connected.enter_stranger(last.clone());
         assert!(first.is_cancelled() && !last.is_cancelled());
-        assert_eq!(connected.list().members.len(), MAX_STRANGERS);
+        assert_eq!(connected.list().members.len(), FEW);
     }
 }

@@ -11,10 +11,12 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::container::{ContainerSpec, Exit, ProcessSpec, Started, StdioStream, WindowSize};
+use super::control::{from_cbor, to_cbor};
 use super::image::{Description, Layer};
 use super::limits::{LimitChanges, LimitsInfo};
 use crate::ids::{ContainerId, Digest, NodeId, ProcessId, SessionId, UserId};
@@ -99,6 +101,22 @@ macro_rules! calls {
 
         /// Number and name of every call.
         pub const CALLS: &[(u16, &str)] = &[$(($kind, stringify!($name))),*];
+
+        /// Reads a call of any number, and writes it again; none if there is no such call. For tests with any bytes.
+        pub fn rewrite_call(kind: u16, body: &[u8]) -> Option<Result<Bytes, String>> {
+            match kind {
+                $($kind => Some(from_cbor::<$name>(body).map(|call| to_cbor(&call))),)*
+                _ => None,
+            }
+        }
+
+        /// The same for what answers the call of this number.
+        pub fn rewrite_reply(kind: u16, body: &[u8]) -> Option<Result<Bytes, String>> {
+            match kind {
+                $($kind => Some(from_cbor::<$reply>(body).map(|reply| to_cbor(&reply))),)*
+                _ => None,
+            }
+        }
     };
 }
 
@@ -116,6 +134,14 @@ macro_rules! notices {
 
         /// Number and name of every notice.
         pub const NOTICES: &[(u16, &str)] = &[$(($kind, stringify!($name))),*];
+
+        /// Reads a notice of any number, and writes it again; none if there is no such notice. For tests with any bytes.
+        pub fn rewrite_notice(kind: u16, body: &[u8]) -> Option<Result<Bytes, String>> {
+            match kind {
+                $($kind => Some(from_cbor::<$name>(body).map(|notice| to_cbor(&notice))),)*
+                _ => None,
+            }
+        }
     };
 }
 

@@ -11,7 +11,7 @@
 mod administrator;
 mod location;
 mod node;
-mod notify;
+pub(crate) mod notify;
 
 use std::io;
 use std::path::{Path, PathBuf};

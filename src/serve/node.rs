@@ -144,6 +144,13 @@ impl NodeServer {
         &self.account.name
     }
 
+    /// Ends the connection without having served. The key is kept.
+    pub async fn leave(self) {
+        if let Some((link, _)) = self.link {
+            link.close().await;
+        }
+    }
+
     /// Serves until `shutdown` is cancelled, on one link after the other. Containers run on between two of them, unless the
     /// location has said goodbye or does not come back in time.
     ///

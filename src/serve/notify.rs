@@ -2,14 +2,14 @@
 //! `NOTIFY_SOCKET` names. Without the variable nobody wants to know.
 
 /// Everything is there that others rely on.
-pub(super) const READY: &str = "READY=1";
+pub(crate) const READY: &str = "READY=1";
 
 /// The end has begun.
 pub(super) const STOPPING: &str = "STOPPING=1";
 
 /// Sends the state, if somebody listens. That it cannot be sent is no reason not to serve.
 #[cfg(unix)]
-pub(super) fn notify(state: &str) {
+pub(crate) fn notify(state: &str) {
     if let Some(socket) = std::env::var_os("NOTIFY_SOCKET")
         && let Err(error) = send(&socket, state)
     {
@@ -18,7 +18,7 @@ pub(super) fn notify(state: &str) {
 }
 
 #[cfg(not(unix))]
-pub(super) fn notify(_state: &str) {}
+pub(crate) fn notify(_state: &str) {}
 
 #[cfg(unix)]
 fn send(to: &std::ffi::OsStr, state: &str) -> std::io::Result<()> {

@@ -10,6 +10,7 @@ mod location;
 mod locations;
 mod node;
 mod run;
+mod service;
 
 pub(crate) use account::{Account, AccountVerb};
 pub(crate) use cache::{Cache, CacheVerb};
@@ -17,9 +18,8 @@ pub(crate) use containers::{Ps, Resources, Stop};
 pub(crate) use location::{Invite, Limits, Location, LocationVerb, Serve};
 pub(crate) use locations::{Locations, LocationsVerb};
 pub(crate) use node::{Node, NodeVerb};
-pub(crate) use run::Run;
-#[cfg(test)]
-pub(crate) use run::Streams;
+pub(crate) use run::{Run, Streams};
+pub(crate) use service::{ImageService, Install, Installed, Place, Service, ServiceVerb};
 
 use std::path::PathBuf;
 
@@ -116,6 +116,7 @@ pub(crate) enum Verb {
     Locations(Locations),
     Location(Location),
     Node(Node),
+    Service(Service),
     Generate(Generate),
     #[command(name = "__complete")]
     Complete(Complete),

@@ -11,7 +11,7 @@ use clap::{Args, ValueHint};
 /// signal.
 ///
 /// The exit status is that of the container's program.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Clone, Default, Args)]
 #[allow(
     clippy::struct_excessive_bools,
     reason = "each is an option of the command line, independent of the others"

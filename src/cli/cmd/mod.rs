@@ -12,6 +12,8 @@ mod locations;
 mod node;
 mod resources;
 mod run;
+#[cfg(unix)]
+mod service;
 
 use std::time::Duration;
 
@@ -46,6 +48,12 @@ pub(super) async fn dispatch(context: &Context, verb: Verb) -> Result<Ending, Fa
         Verb::Locations(options) => locations::run(context, options),
         Verb::Location(options) => location::run(context, options.verb).await,
         Verb::Node(options) => Box::pin(node::run(context, options.verb)).await,
+        #[cfg(not(unix))]
+        Verb::Service(_) => Err(Failure::operation(
+            "services are units of systemd, which is on Linux only",
+        )),
+        #[cfg(unix)]
+        Verb::Service(options) => Box::pin(service::run(context, options)).await,
         Verb::Generate(options) => generate::run(&options),
         Verb::Complete(options) => complete::run(context, &options).await,
     }

@@ -21,14 +21,18 @@ pub(super) struct Page {
     pub(super) content: String,
 }
 
-/// The page of a built command, and one for each of its verbs that has something to say of its own.
+/// The page of a built command, and one for each of its verbs, and theirs, that has something to say of its own.
 pub(super) fn pages(command: &Command) -> Vec<Page> {
-    let mut pages = vec![page(command, command.get_name())];
+    pages_of(command, command.get_name())
+}
+
+fn pages_of(command: &Command, name: &str) -> Vec<Page> {
+    let mut pages = vec![page(command, name)];
     for verb in verbs(command) {
-        let name = format!("{}-{}", command.get_name(), verb.get_name());
+        let name = format!("{name}-{}", verb.get_name());
         // The verbs of `tfcache` are in its own page.
         if manual::of(&name).is_some() {
-            pages.push(page(verb, &name));
+            pages.extend(pages_of(verb, &name));
         }
     }
     pages
@@ -129,7 +133,7 @@ fn verbs_section(roff: &mut Roff, command: &Command, name: &str) {
         }
         let own = verb
             .get_arguments()
-            .filter(|arg| !arg.is_positional() && !arg.is_global_set())
+            .filter(|arg| !arg.is_positional() && !arg.is_global_set() && !arg.is_hide_set())
             .filter(|arg| !matches!(arg.get_long(), Some("help" | "version")));
         for option in own {
             roff.control("RS", []);
@@ -143,7 +147,9 @@ fn verbs_section(roff: &mut Roff, command: &Command, name: &str) {
 
 /// The words that a page's command is called by.
 fn shown(page: &str) -> String {
+    // The only verb of verbs that has a page.
     page.replacen("tf-", "tf ", 1)
+        .replacen("service-", "service ", 1)
 }
 
 fn examples_section(roff: &mut Roff, examples: &[Entry]) {

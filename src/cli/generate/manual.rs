@@ -60,6 +60,42 @@ const SERVER_ENVIRONMENT: &[Entry] = &[
     ),
 ];
 
+const SERVICE_FILES: &[Entry] = &[
+    (
+        "~/.config/systemd/user/tf-NAME.service",
+        "The unit of the service NAME; in /etc/systemd/system with --system.",
+    ),
+    (
+        "~/.local/lib/20ft",
+        "The program, where --host has copied it; /usr/local/lib/20ft with --system. It is removed with the last service that \
+         runs it.",
+    ),
+    (
+        "~/.local/share/20ft/services",
+        "Accounts of services that --with-account has copied; /var/lib/20ft/services with --system.",
+    ),
+    KEYS,
+];
+
+const SERVICE_ENVIRONMENT: &[Entry] = &[
+    (
+        "TF_HOME",
+        "Directory for keys and settings, in place of ~/.20ft. The service gets what is in effect when it is installed, here \
+         and for the variables below.",
+    ),
+    (
+        "TF_STATE",
+        "Directory for all state of a location or a node, in place of /var/lib/20ft, or of the one in the user's data directory.",
+    ),
+    (
+        "TF_LOCATION",
+        "Name of the location to use, unless --location names one.",
+    ),
+    DOCKER[0],
+    DOCKER[1],
+    DOCKER[2],
+];
+
 const DOCKER_CONFIG: Entry = (
     "~/.docker/config.json",
     "Credentials for registries, as `docker login` leaves them, credential helpers included; and the Docker context in use.",
@@ -169,6 +205,7 @@ const PAGES: &[Manual] = &[
             "tf-locations",
             "tf-location",
             "tf-node",
+            "tf-service",
             "tfcache",
             "docker",
         ],
@@ -458,6 +495,97 @@ const PAGES: &[Manual] = &[
         files: &[SERVER_STATE],
         environment: SERVER_ENVIRONMENT,
         see_also: &["tf", "tf-location", "tf-resources", "systemd.service"],
+    },
+    Manual {
+        page: "tf-service",
+        notes: &[(
+            "SERVERS",
+            &[
+                "With --host, all of it happens on a server: tf is copied to ~/.local/lib/20ft there, or with --system to \
+                 /usr/local/lib/20ft, under a name that says which version it is, and does there what it was told. The server \
+                 has to be of the same kind as this machine. No keys are copied, unless --with-account says so.",
+                "ssh is run with the user's own settings. It does not ask anything, and a server whose key is unknown or has \
+                 changed is refused.",
+            ],
+        )],
+        examples: &[
+            (
+                "See what runs as a service, and how it is:",
+                "tf service ls",
+            ),
+            ("End one, and leave nothing of it:", "tf service rm nginx"),
+            (
+                "The same on a server:",
+                "tf service --host root@server.example --system rm nginx",
+            ),
+        ],
+        exit_status: VERB_TABLE,
+        files: SERVICE_FILES,
+        environment: SERVICE_ENVIRONMENT,
+        see_also: &["tf", "tf-service-install", "systemctl", "journalctl", "ssh"],
+    },
+    Manual {
+        page: "tf-service-install",
+        notes: &[
+            (
+                "THE UNIT",
+                &[
+                    "The service runs with the same options, the same accounts and, for an image, in the same directory as if it \
+                     had been run at the time. It counts as started when the container runs, or when the location or node \
+                     serves. If it does not start, nothing of it is left.",
+                    "An image is run again whenever it ends; a location or a node, when it fails. Containers of a node outlive \
+                     a node that was killed, and it takes them back.",
+                    "The unit can be read by every user of the machine, and the options in it, -e included. Secrets belong into \
+                     files, which -f puts into the container. The invitation of a node is not in its unit.",
+                ],
+            ),
+            (
+                "ACCOUNTS",
+                &[
+                    "An image that is installed on a server by --host runs at the location that is the default one there, of the \
+                     account that is there. Without one, the server itself runs it, which needs --system. --with-account gives the \
+                     service a copy of the account in use here, in a directory of its own, which `tf service rm` removes.",
+                ],
+            ),
+        ],
+        examples: &[
+            (
+                "Keep a web server running:",
+                "tf service install --offset 8000 nginx",
+            ),
+            (
+                "On a server, for everybody, at the location that is in use here:",
+                "tf service install --host root@server.example --system --with-account --public nginx",
+            ),
+            (
+                "A location, from the start of the machine:",
+                "sudo tf service install --system location --name office",
+            ),
+            (
+                "Make another machine one of its nodes:",
+                "tf service install --host root@rack1 --system node --join 20ft-pGFu...",
+            ),
+            (
+                "An image that is called like a verb:",
+                "tf service install image location",
+            ),
+            (
+                "See what would be written:",
+                "tf service install --print --offset 8000 nginx",
+            ),
+        ],
+        exit_status: VERB_TABLE,
+        files: SERVICE_FILES,
+        environment: SERVICE_ENVIRONMENT,
+        see_also: &[
+            "tf-service",
+            "tf-run",
+            "tf-location",
+            "tf-node",
+            "systemd.service",
+            "journalctl",
+            "ssh",
+        ],
     },
     Manual {
         page: "tfcache",

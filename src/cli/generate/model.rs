@@ -240,6 +240,7 @@ mod tests {
                 "locations",
                 "location",
                 "node",
+                "service",
             ]
         );
         assert_eq!(names(&scope.verbs[1].verbs), ["add", "ls", "rm"]);

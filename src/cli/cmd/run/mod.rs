@@ -34,6 +34,7 @@ use crate::cli::timing::Timing;
 use crate::embedded::Purpose;
 use crate::protocol::container::{Exit, Stdio};
 use crate::sdk::{Container, Location, Process, Tunnel, describe};
+use crate::serve::notify::{READY, notify};
 
 /// A local port that leads into the container.
 struct Door {
@@ -114,6 +115,8 @@ async fn session(
         .state_file
         .map(|reserved| write_state(reserved, options, &container, &doors))
         .transpose()?;
+    // As a service: what depends on the container can be started now.
+    notify(READY);
     let raw = enter_raw(stdio)?;
     let process = container.first_process();
     let exit = tokio::select! {
