@@ -629,7 +629,7 @@ complete -c tf -n '__tf_in _tf_service_install_location option' -l location -x -
 complete -c tf -n '__tf_in _tf_service_install_location option' -l location-ip -x -a '(__fish_print_hostnames)' -d 'Reach the location at this address'
 complete -c tf -n '__tf_in _tf_service_install_location option' -l linger -x -d 'How long the location keeps the session while the connection to it is lost, as in 90s, 30m or 0, with which the session ends at once; 2m if not given, and never longer than the location allows'
 complete -c tf -n '__tf_in _tf_service_install_location option' -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c tf -n '__tf_in _tf_service_install_node option' -l join -x -d 'The invitation, which is used at once; not needed once the node has joined'
+complete -c tf -n '__tf_in _tf_service_install_node option' -l join -x -d 'The invitation, which is used at once: itself, @FILE, or - for standard input; not needed once the node has joined'
 complete -c tf -n '__tf_in _tf_service_install_node option' -l print -d 'Print the unit, and change nothing'
 complete -c tf -n '__tf_in _tf_service_install_node option' -l replace -d 'Take the place of the service of this name, if there is one'
 complete -c tf -n '__tf_in _tf_service_install_node option' -l with-account -d 'With --host, give the service a copy of the account that is used here'

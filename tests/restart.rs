@@ -1,19 +1,24 @@
 //! A location and a node that are killed and started again: what a client had goes on.
 //!
 //! Each location runs in a thread with a runtime of its own, whose end is as abrupt as that of a process: its sockets close
-//! and nothing more is said on them.
+//! and nothing more is said on them, whatever destructors would like to say.
 
 use std::collections::HashMap;
+use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use tempfile::TempDir;
 use tfnz::ids::{NodeId, UserId};
 use tfnz::image::Platform;
 use tfnz::keys::SecretKey;
-use tfnz::link::{ConnectOptions, Link, Status, TcpDial, connect};
+use tfnz::link::{ConnectOptions, Link, Listen, Status, TcpDial, Transport, connect};
 use tfnz::location::{Bounds, Options, Principal, Server};
 use tfnz::node::Agent;
 use tfnz::node::engine::fake::FakeEngine;
@@ -22,7 +27,7 @@ use tfnz::protocol::container::{Exit, ProcessSpec, Stdio};
 use tfnz::protocol::handshake::Role;
 use tfnz::protocol::messages::{Continue, FaultCode};
 use tfnz::sdk::{Container, Dialler, Location};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -46,6 +51,59 @@ struct Site {
 struct Process {
     kill: oneshot::Sender<()>,
     thread: JoinHandle<()>,
+}
+
+/// Listens like TCP, until the process is killed: from then on nothing gets out.
+struct Door {
+    listener: TcpListener,
+    killed: Arc<AtomicBool>,
+}
+
+/// One connection of it.
+struct Wire {
+    stream: TcpStream,
+    killed: Arc<AtomicBool>,
+}
+
+impl Listen for Door {
+    fn accept(&mut self) -> BoxFuture<'_, io::Result<Box<dyn Transport>>> {
+        Box::pin(async {
+            let (stream, _) = self.listener.accept().await?;
+            let killed = Arc::clone(&self.killed);
+            Ok(Box::new(Wire { stream, killed }) as Box<dyn Transport>)
+        })
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.killed.load(Ordering::Relaxed) {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
 }
 
 impl Site {
@@ -85,6 +143,7 @@ impl Site {
         };
         let address = self.address;
         let (kill, killed) = oneshot::channel();
+        let dead = Arc::new(AtomicBool::new(false));
         let (listens, listening) = std::sync::mpsc::channel();
         let thread = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
@@ -93,11 +152,15 @@ impl Site {
             let runtime = runtime.expect("a runtime");
             runtime.block_on(async {
                 let server = Server::open(options).expect("the state can be used");
-                let listener = TcpListener::bind(address).await.expect("the port is free");
+                let listener = TcpListener::bind(address).await;
+                let listener = Door {
+                    listener: listener.expect("the port is free"),
+                    killed: Arc::clone(&dead),
+                };
                 listens.send(()).expect("the test waits");
                 tokio::select! {
                     ended = server.serve(listener, CancellationToken::new()) => panic!("{ended:?}"),
-                    _ = killed => {}
+                    _ = killed => dead.store(true, Ordering::Relaxed),
                 }
             });
             // Does not wait for anything that runs there.
@@ -299,11 +362,17 @@ async fn a_node_that_is_killed_takes_its_containers_back() {
     let node = site.node(next);
     // How it ended nobody may have seen.
     within(further.wait()).await;
+    // What is on its way to a node that is being killed is lost, so it is said until it is heard.
     let mut word = [0; 4];
-    stdin.write_all(b"two\n").await.expect("it reads on");
-    within(stdout.read_exact(&mut word))
-        .await
-        .expect("it writes on");
+    loop {
+        stdin.write_all(b"two\n").await.expect("it reads on");
+        let answer = timeout(Duration::from_secs(1), stdout.read_exact(&mut word));
+        if let Ok(read) = answer.await {
+            read.expect("it writes on");
+            break;
+        }
+    }
+    assert_eq!(&word, b"two\n");
     assert_eq!(cat.first_process().exit(), None);
     // A node that comes back without it has lost it.
     node.abort();

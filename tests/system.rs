@@ -14,6 +14,7 @@ mod system {
     mod comeback;
     mod docker;
     mod ending;
+    mod endurance;
     mod engine;
     mod fixture;
     mod forms;

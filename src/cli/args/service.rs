@@ -125,7 +125,7 @@ pub(crate) enum Installed {
 
     /// Be a node of a location, as `tf node serve` does
     Node {
-        /// The invitation, which is used at once; not needed once the node has joined
+        /// The invitation, which is used at once: itself, @FILE, or - for standard input; not needed once the node has joined
         #[arg(long, value_name = "INVITATION", value_hint = ValueHint::Other)]
         join: Option<String>,
     },

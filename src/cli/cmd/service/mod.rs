@@ -26,10 +26,10 @@ use crate::cli::duration;
 use crate::cli::env::Environment;
 use crate::cli::exit::Ending;
 use crate::cli::failure::Failure;
+use crate::cli::invited;
 use crate::cli::publish;
 use crate::cli::table::table;
 use crate::config::Config;
-use crate::invitation::Invitation;
 use crate::keyring::{Account, Keyring, with_port};
 use crate::link::LINGER;
 use crate::serve::NodeServer;
@@ -284,7 +284,7 @@ async fn join_location(
     let Some(invitation) = invitation else {
         return Ok(());
     };
-    let invitation: Invitation = invitation.parse().map_err(Failure::arguments)?;
+    let invitation = invited::read(&context.printer, Some(invitation)).await?;
     let address = context.global.location_ip.as_deref().map(with_port);
     let node = NodeServer::start(config.state, Some(invitation), address, LINGER).await?;
     context.printer.note(format_args!(
@@ -371,7 +371,11 @@ async fn install_on(
         }
         Installed::Node { join } => {
             words.push("node".to_owned());
-            words.extend(join.as_ref().map(|join| format!("--join={join}")));
+            if let Some(join) = join {
+                // A file or standard input is here, not there.
+                let invitation = invited::read(&context.printer, Some(join)).await?;
+                words.push(format!("--join={invitation}"));
+            }
         }
     }
     remote.install(&words, &input).await
