@@ -74,6 +74,24 @@ fn a_shell_is_comfortable_to_work_in() {
 }
 
 #[test]
+fn the_terminal_is_the_console() {
+    if !can_type() {
+        return;
+    }
+    let mut typist = Typist::start(
+        (24, 80),
+        at_terminal(&["-it", "-u", "1000", "-e", "PS1=ready> ", busybox()]),
+    );
+    typist.sees("ready> ");
+    typist.types("stty size < /dev/console; echo console $((1)) > /dev/console\n");
+    typist.sees("24 80\r\nconsole 1\r\n");
+    typist.types("exit\n");
+    assert_eq!(typist.end().code(), Some(0));
+    // Without a terminal, there is none: as with Docker.
+    run(tf().args([busybox(), "sh", "-c", "[ ! -e /dev/console ]"])).code(0);
+}
+
+#[test]
 fn the_terminal_is_restored_when_a_signal_ends_tf() {
     if !can_type() {
         return;

@@ -145,8 +145,11 @@ fn be_first(helper: &OwnedFd, entrance: Entrance, launch: &Launch) -> Result<Inf
     wait_for(helper, &Word::Mounted)?;
     unshare(CloneFlags::CLONE_NEWNS).step(steps::NAMESPACES)?;
     mounts::enter_root()?;
-    limit_capabilities()?;
     let terminal = launch.open_terminal()?;
+    if let Some(terminal) = &terminal {
+        mounts::mount_console(terminal)?;
+    }
+    limit_capabilities()?;
     // It closes with everything else.
     control::send_plain(helper, &Ok::<_, Problem>(())).step("report")?;
     launch.go(terminal.as_ref())

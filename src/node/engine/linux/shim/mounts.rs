@@ -26,6 +26,7 @@ const PLAIN: MsFlags = MsFlags::MS_NOSUID
     .union(MsFlags::MS_NOEXEC)
     .union(MsFlags::MS_NODEV);
 const CGROUPS: &str = "/sys/fs/cgroup";
+const CONSOLE: &str = "/dev/console";
 /// Controllers of version 1 that programs read their limits from: runtimes of languages, to know how much memory and how
 /// many processors they have. A container has not the others' to see, nor anything to change in these.
 const VISIBLE: [&str; 5] = ["cpu", "cpuacct", "cpuset", "memory", "pids"];
@@ -156,6 +157,17 @@ fn directory(root: &File, name: &str) -> Result<OwnedFd, Problem> {
             errno: error.raw_os_error().unwrap_or(libc::EIO),
         },
     })
+}
+
+/// Gives the container its first process's terminal as the console, as other engines do. The caller is where
+/// [`enter_root`] has led it, and nothing of the image has run there yet.
+pub(super) fn mount_console(terminal: &OwnedFd) -> Result<(), Problem> {
+    let mount = || -> io::Result<()> {
+        let terminal = nix::unistd::ttyname(terminal)?;
+        File::create_new(CONSOLE)?;
+        Ok(bind(&terminal.to_string_lossy(), CONSOLE)?)
+    };
+    mount().step(format!("mount {CONSOLE} in the container"))
 }
 
 /// Mounts `/dev/pts`, `/dev/shm`, `/dev/mqueue` and `/sys/fs/cgroup`.

@@ -10,7 +10,7 @@ use super::super::control::{Problem, Step};
 use super::super::sys::prctl;
 use super::user::User;
 
-/// Docker's default capabilities: their names, for the OCI configuration, and their numbers.
+/// Docker's default capabilities: their names and numbers.
 pub(super) const CAPABILITIES: [(&str, u8); 14] = [
     ("CAP_CHOWN", 0),
     ("CAP_DAC_OVERRIDE", 1),
