@@ -240,7 +240,10 @@ async fn by_name(
     }
 
     match from_cache(text, reference.as_ref(), known, &options.platform).await {
-        Ok(image) => return Ok(image),
+        Ok(image) => {
+            warn_of_settings(&tried);
+            return Ok(image);
+        }
         Err(outcome) => tried.push(Attempt {
             place: Place::Cache,
             outcome,
@@ -251,7 +254,10 @@ async fn by_name(
         None => (Place::Registry("none".to_owned()), AttemptError::IsId),
         Some(reference) => {
             match registry::image(&reference, &options.platform, &options.registry).await {
-                Ok(image) => return Ok(image),
+                Ok(image) => {
+                    warn_of_settings(&tried);
+                    return Ok(image);
+                }
                 Err(error) => (
                     Place::Registry(reference.registry().to_owned()),
                     error.into(),
@@ -265,6 +271,16 @@ async fn by_name(
         tried,
         is_path: Path::new(text).exists(),
     })
+}
+
+/// Says so if the local daemon was passed over for a mistake in what says where it is: the image that was found elsewhere
+/// may not be the one that was meant.
+fn warn_of_settings(tried: &[Attempt]) {
+    for attempt in tried {
+        if let AttemptError::Docker(error @ DockerError::Settings { .. }) = &attempt.outcome {
+            tracing::warn!("no local Docker daemon was asked for the image: {error}");
+        }
+    }
 }
 
 async fn from_cache(

@@ -194,6 +194,10 @@ fn a_name_means_the_local_daemons_image_then_the_locations() {
     tf().args(["cache", "twice:1"]).run().code(0);
     daemon.docker(&["rmi", "twice:1"]);
     run(tf().args(["twice:1"])).code(0).printed("first\n");
+    // Somebody who names a daemon means its images.
+    let mistaken = tf().env("DOCKER_HOST", "nowhere").args(["twice:1"]);
+    let said = run(mistaken).code(0).printed("first\n");
+    said.said(&["no local Docker daemon was asked", "DOCKER_HOST"]);
     load("second");
     run(tf().args(["twice:1"])).code(0).printed("second\n");
 }
