@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 /// Measures the phases of a run, one after the other.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Timing {
     began: Instant,
     since: Instant,

@@ -219,7 +219,9 @@ fn timing_says_where_the_time_went() {
         return;
     }
     let image = web().save();
-    let mut session = Session::start(tf().args(["--timing", "-p", "0:80", image.path()]));
+    // Nothing listens on port 81.
+    let arguments = ["--timing", "-p", "0:80", "-p", "0:81", image.path()];
+    let mut session = Session::start(tf().args(arguments));
     session.says("total");
     let said = session.said();
     for phase in ["resolve", "upload", "unpack", "start", "ready", "total"] {

@@ -1,11 +1,19 @@
 //! Says where the container's services are reached, each as soon as it answers.
 
-use futures_util::future::join_all;
+use std::time::Duration;
+
+use futures_util::stream::FuturesUnordered;
+use futures_util::{Stream, StreamExt as _};
+use tokio::time::timeout;
 
 use super::Door;
 use crate::cli::output::Printer;
 use crate::cli::timing::{Timing, shown};
 use crate::sdk::{Container, Error, READY_TIMEOUT};
+
+/// How long after one port has answered the others are waited for before it is said where the time went. Images expose
+/// ports that nothing in them listens on.
+const OTHERS: Duration = Duration::from_secs(1);
 
 /// Waits for all ports at once and says for each when the container accepts connections there; then, if it is asked for,
 /// where the time went.
@@ -13,17 +21,51 @@ pub(super) async fn announce(
     printer: &Printer,
     container: &Container,
     doors: &[Door],
-    mut timing: Timing,
+    timing: Timing,
     with_table: bool,
 ) {
-    let waiting = doors
+    let mut waiting: FuturesUnordered<_> = doors
         .iter()
-        .map(|door| answers(printer, container, door, &timing));
-    let all = join_all(waiting).await;
-    if with_table && all.iter().all(|answered| *answered) {
-        timing.done("ready");
-        printer.note(timing.table());
+        .map(|door| answers(printer, container, door, &timing))
+        .collect();
+    if with_table {
+        let ready = if doors.is_empty() {
+            Some(until_now(&timing))
+        } else {
+            until_ready(&mut waiting, &timing).await
+        };
+        if let Some(timing) = ready {
+            printer.note(timing.table());
+        }
     }
+    while waiting.next().await.is_some() {}
+}
+
+/// What passed until the last port answered that does before long; none if none ever does.
+async fn until_ready(
+    waiting: &mut (impl Stream<Item = bool> + Unpin),
+    timing: &Timing,
+) -> Option<Timing> {
+    if !waiting.any(std::future::ready).await {
+        return None;
+    }
+    let mut ready = until_now(timing);
+    let others = async {
+        while let Some(answered) = waiting.next().await {
+            if answered {
+                ready = until_now(timing);
+            }
+        }
+    };
+    // One that takes longer is told of when it answers.
+    let _ = timeout(OTHERS, others).await;
+    Some(ready)
+}
+
+fn until_now(timing: &Timing) -> Timing {
+    let mut timing = timing.clone();
+    timing.done("ready");
+    timing
 }
 
 /// Waits until the container accepts connections behind a door, however long that takes. Returns whether it came to that.
