@@ -91,6 +91,7 @@ fn wrong_arguments_of_run_are_125_as_1_and_2_are_the_programs() {
         (&["-f", "/no/such/file:/etc/", "x"], "/no/such/file"),
         (&["--memory", "lots", "x"], "512m"),
         (&["--cpus", "0", "x"], "as in 1.5"),
+        (&["--cpus", "-1", "x"], "as in 1.5"),
         (&["-w", "here", "x"], "absolute path"),
         (&["-it", "x"], "hint: leave -t out"),
         (

@@ -156,6 +156,7 @@ pub(crate) struct Run {
     #[arg(
         long,
         value_name = "NUMBER",
+        allow_negative_numbers = true,
         value_hint = ValueHint::Other,
         help_heading = "Container"
     )]
@@ -165,6 +166,7 @@ pub(crate) struct Run {
     #[arg(
         long,
         value_name = "NUMBER",
+        allow_negative_numbers = true,
         value_parser = clap::value_parser!(u32).range(1..),
         value_hint = ValueHint::Other,
         help_heading = "Container"
