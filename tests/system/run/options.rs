@@ -79,14 +79,20 @@ fn files_are_there_before_the_program_starts() {
         // In place of one of the image's.
         "-f",
         &format!("{}:/etc/group", kept.display()),
+        // And of those that every container has.
+        "-f",
+        &format!("{}:/etc//hosts", kept.display()),
+        "-f",
+        &format!("{}:/etc/resolv.conf", kept.display()),
         busybox(),
         "sh",
         "-c",
-        "cat /etc/deep/er/kept.conf /etc/group; mine; stat -c %a,%u,%g /bin/mine",
+        "cat /etc/deep/er/kept.conf; mine; stat -c %a,%u,%g /bin/mine; cd /etc; cat group hosts resolv.conf",
     ];
+    let kept = "kept its name\n";
     run(program.args(arguments))
         .code(0)
-        .printed("kept its name\nkept its name\n/bin/mine ran\n755,0,0\n");
+        .printed(&format!("{kept}/bin/mine ran\n755,0,0\n{kept}{kept}{kept}"));
 }
 
 #[test]

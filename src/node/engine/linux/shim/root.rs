@@ -23,6 +23,9 @@ pub(super) const ROOT: &str = "/root";
 /// Where its bundle is, likewise.
 pub(super) const BUNDLE: &str = "/bundle";
 
+/// Which addresses a container knows by name.
+const HOSTS: &str = "/etc/hosts";
+
 /// How much the files of a specification can be to be kept in memory rather than on disk, in bytes.
 const IN_MEMORY: usize = 1 << 20;
 
@@ -57,6 +60,11 @@ pub(super) fn mount_root(create: &Create, users: &OwnedFd) -> Result<(), Problem
     let lower = format!("{}:{lower}", files.display());
     let upper = make_directory(&directory, "upper", owner)?;
     mount_overlay(&lower, &upper, &make_directory(&directory, "work", None)?)?;
+    // One of the specification is what somebody wants to have there.
+    let mut files = create.files.iter();
+    if files.any(|file| Path::new(&file.path) == Path::new(HOSTS)) {
+        return Ok(());
+    }
     mount_hosts(&directory)
 }
 
