@@ -56,7 +56,7 @@ const SERVER_ENVIRONMENT: &[Entry] = &[
     (
         "NOTIFY_SOCKET",
         "Socket of the service manager, which is told when the server is ready and when it begins to stop, as systemd asks of \
-         services of Type=notify.",
+         services of Type=notify. With KillMode=process in the unit, containers outlive a server that dies and is started again.",
     ),
 ];
 
