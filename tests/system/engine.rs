@@ -1067,6 +1067,26 @@ async fn limits_can_be_read_inside_and_neither_changed_nor_those_of_others_seen(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_the_kernel_counts_by_user_is_counted_for_each_container() {
+    if skip() {
+        return;
+    }
+    let bench = Bench::new().await;
+    // As many message queues as there can be: a user can have so many bytes in them.
+    let script = "
+        i=0
+        while test $i -lt 200 && touch /dev/mqueue/$i 2>/dev/null; do i=$((i + 1)); done
+        echo $i";
+    let greedy = bench.asleep().await;
+    let (first, _, _) = exec(&*greedy, shell(script)).await;
+    let other = bench.asleep().await;
+    let (second, _, _) = exec(&*other, shell(script)).await;
+    assert_ne!(first, "0\n");
+    assert_eq!(first, second);
+    bench.engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn file_systems_are_mounted_on_directories_of_the_image_only() {
     if skip() {
         return;

@@ -26,7 +26,7 @@ use super::super::control::{self, Create, Problem, Progress, Report, Step, Strea
 use super::super::sys::{self, Forked};
 use super::launch::{Launch, NEVER_RAN};
 use super::mounts;
-use super::privileges::{become_root, hide, limit_capabilities};
+use super::privileges::{Former, become_root, hide, limit_capabilities};
 use super::root;
 use super::seccomp::Filter;
 use super::user::IDS;
@@ -58,14 +58,7 @@ pub(super) fn create(
         .step("make the cgroups of the container")?;
     unshare(CloneFlags::CLONE_NEWNS).step("make a mount namespace")?;
     let (ours, theirs) = control::pair().step("make a socket")?;
-    // SAFETY: this process, forked from the shim, has one thread.
-    #[allow(unsafe_code, reason = "forks")]
-    let forked = unsafe {
-        sys::fork_into(
-            libc::CLONE_PARENT | libc::CLONE_NEWUSER | libc::CLONE_NEWPID,
-            entrance.birthplace(),
-        )
-    };
+    let forked = fork_first(create.first_id, &entrance);
     match forked.step(steps::USER_NAMESPACE)? {
         Forked::Child => {
             drop(ours);
@@ -94,6 +87,27 @@ pub(super) fn create(
                 .step("report the container")
         }
     }
+}
+
+/// Forks the first process of a container, in a user namespace that `owner` has made.
+///
+/// What the kernel counts by user, as message queues, watches of files and pending signals, it counts in a user namespace and
+/// for its owner, too. Were that root, one container could use up what all others and the machine can have.
+fn fork_first(owner: u32, entrance: &Entrance) -> std::io::Result<Forked> {
+    let former = Former::of(owner)?;
+    // SAFETY: this process, forked from the shim, has one thread.
+    #[allow(unsafe_code, reason = "forks")]
+    let forked = unsafe {
+        sys::fork_into(
+            libc::CLONE_PARENT | libc::CLONE_NEWUSER | libc::CLONE_NEWPID,
+            entrance.birthplace(),
+        )
+    };
+    // The new process has no ids yet that it could change to.
+    if !matches!(forked, Ok(Forked::Child)) {
+        former.restore()?;
+    }
+    forked
 }
 
 fn died() -> Problem {

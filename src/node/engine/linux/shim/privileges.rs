@@ -63,6 +63,34 @@ pub(super) fn become_root() -> Result<(), Problem> {
     hide().step("hide the memory")
 }
 
+/// What root was before it took the effective user id of somebody else, with its capabilities.
+pub(super) struct Former {
+    secure_bits: libc::c_ulong,
+}
+
+impl Former {
+    /// Takes the effective user id `other`.
+    pub(super) fn of(other: u32) -> io::Result<Self> {
+        const NO_SETUID_FIXUP: libc::c_ulong = 1 << 2;
+        let secure_bits = prctl(libc::PR_GET_SECUREBITS, 0)?.cast_unsigned().into();
+        prctl(libc::PR_SET_SECUREBITS, secure_bits | NO_SETUID_FIXUP)?;
+        set_effective(other)?;
+        Ok(Self { secure_bits })
+    }
+
+    /// Becomes it again.
+    pub(super) fn restore(self) -> io::Result<()> {
+        set_effective(0)?;
+        prctl(libc::PR_SET_SECUREBITS, self.secure_bits)?;
+        Ok(())
+    }
+}
+
+fn set_effective(user: u32) -> io::Result<()> {
+    let unchanged = Uid::from_raw(u32::MAX);
+    Ok(setresuid(unchanged, Uid::from_raw(user), unchanged)?)
+}
+
 /// Gives up all but the default capabilities. The caller stays root of the container's user namespace.
 pub(super) fn limit_capabilities() -> Result<(), Problem> {
     for capability in 0..64u8 {
