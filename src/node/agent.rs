@@ -382,16 +382,22 @@ impl Shared {
     async fn exec(self: &Arc<Self>, exec: Exec) -> Result<(), Fault> {
         let running = self.container(&exec.container)?;
         let program = program::further(&running.program, &exec.spec)?;
+        let place = running.place(exec.process.clone())?;
         let process = running
             .container
             .exec(program, exec.spec.stdio)
             .await
             .map_err(|error| fault(&error))?;
-        let further = running.add_process(exec.process.clone(), process);
+        let further = place.fill(process);
         let shared = Arc::clone(self);
+        // What was in a container that is destroyed is not kept for its output.
+        let running = Arc::downgrade(&running);
         self.watchers.spawn(async move {
             let exit = further.process.wait().await;
             let (container, process) = (exec.container, exec.process);
+            if let Some(running) = running.upgrade() {
+                running.process_ended(process.clone());
+            }
             let ended = ProcessEnded {
                 container,
                 process: process.clone(),
@@ -400,7 +406,9 @@ impl Shared {
             shared.tell(ended).await;
             drop(further);
             let _ = tokio::time::timeout(OUTPUT_KEPT, shared.ended.cancelled()).await;
-            running.forget_process(&process);
+            if let Some(running) = running.upgrade() {
+                running.forget_process(&process);
+            }
         });
         Ok(())
     }

@@ -7,7 +7,7 @@
 //!
 //! A container can be destroyed in any state: one that is being created is destroyed as soon as that is done.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use bytes::BytesMut;
@@ -18,6 +18,10 @@ use super::engine::{Container, Process, ProcessIo, Program};
 use crate::ids::ProcessId;
 use crate::protocol::container::StdioStream;
 use crate::protocol::messages::{Fault, FaultCode};
+
+/// How many further processes of a container there can be at a time, and how many that have ended are remembered: each takes
+/// some of the descriptors that the node shares among all containers.
+const MOST_FURTHER: usize = 512;
 
 /// A container's place in the node's table.
 #[derive(Clone)]
@@ -41,8 +45,23 @@ pub(crate) struct Running {
     pub(crate) container: Box<dyn Container>,
     /// What its first process was started with.
     pub(crate) program: Program,
-    processes: Mutex<HashMap<ProcessId, Arc<Further>>>,
+    processes: Mutex<Processes>,
     streams: Streams,
+}
+
+/// The further processes of a container.
+#[derive(Default)]
+struct Processes {
+    /// Nothing yet for one that is being started.
+    table: HashMap<ProcessId, Option<Arc<Further>>>,
+    /// Those in the table that have ended, the first to end first.
+    ended: VecDeque<ProcessId>,
+}
+
+/// The place of a further process that is being started. It is free again when this is dropped.
+pub(crate) struct Place<'a> {
+    running: &'a Running,
+    id: Option<ProcessId>,
 }
 
 /// A further process of a container.
@@ -132,23 +151,35 @@ impl Filler {
 }
 
 impl Running {
-    pub(crate) fn add_process(&self, id: ProcessId, process: Box<dyn Process>) -> Arc<Further> {
-        let streams = Streams::new(process.take_io());
-        let further = Arc::new(Further { process, streams });
+    fn processes(&self) -> MutexGuard<'_, Processes> {
         self.processes
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .insert(id, Arc::clone(&further));
-        further
+    }
+
+    /// A place for a further process.
+    pub(crate) fn place(&self, id: ProcessId) -> Result<Place<'_>, Fault> {
+        let mut processes = self.processes();
+        if processes.table.contains_key(&id) {
+            let text = format!("the container has a process {id} already");
+            return Err(Fault::new(FaultCode::Malformed, text));
+        }
+        if processes.table.len() - processes.ended.len() >= MOST_FURTHER {
+            let text = format!(
+                "the container has {MOST_FURTHER} further processes, which is as many as there can be: end one"
+            );
+            return Err(Fault::new(FaultCode::LimitReached, text));
+        }
+        processes.table.insert(id.clone(), None);
+        Ok(Place {
+            running: self,
+            id: Some(id),
+        })
     }
 
     /// A further process by its name.
     pub(crate) fn process(&self, id: &ProcessId) -> Result<Arc<Further>, Fault> {
-        let processes = self
-            .processes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let process = processes.get(id).cloned();
+        let process = self.processes().table.get(id).cloned().flatten();
         process.ok_or_else(|| {
             Fault::new(
                 FaultCode::NotFound,
@@ -157,12 +188,32 @@ impl Running {
         })
     }
 
-    /// Forgets a further process, and kills it if it still runs.
+    /// A further process has ended. Its output stays to be taken for a while, unless very many end.
+    pub(crate) fn process_ended(&self, id: ProcessId) {
+        let oldest = {
+            let mut processes = self.processes();
+            processes.ended.push_back(id);
+            if processes.ended.len() <= MOST_FURTHER {
+                return;
+            }
+            let oldest = processes.ended.pop_front();
+            oldest.and_then(|oldest| processes.table.remove(&oldest))
+        };
+        drop(oldest);
+    }
+
+    /// Forgets a further process that has ended.
     pub(crate) fn forget_process(&self, id: &ProcessId) {
-        self.processes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(id);
+        let forgotten = {
+            let mut processes = self.processes();
+            let ended = processes.ended.iter().position(|ended| ended == id);
+            // Else it was forgotten before, and another may be called the same by now.
+            ended.and_then(|place| {
+                processes.ended.remove(place);
+                processes.table.remove(id)
+            })
+        };
+        drop(forgotten);
     }
 
     /// Takes a standard stream of a process, the first one if not named. Whoever has it gives it back, unless it is used up.
@@ -191,6 +242,27 @@ impl Running {
                     process.streams.put(which, stream);
                 }
             }
+        }
+    }
+}
+
+impl Place<'_> {
+    /// Puts the process there.
+    pub(crate) fn fill(mut self, process: Box<dyn Process>) -> Arc<Further> {
+        let streams = Streams::new(process.take_io());
+        let further = Arc::new(Further { process, streams });
+        if let Some(id) = self.id.take() {
+            let mut processes = self.running.processes();
+            processes.table.insert(id, Some(Arc::clone(&further)));
+        }
+        further
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if let Some(id) = self.id.take() {
+            self.running.processes().table.remove(&id);
         }
     }
 }
@@ -257,5 +329,77 @@ impl Drop for Lent {
         if let (Some(stream), Some(owner)) = (self.stream.take(), self.owner.upgrade()) {
             owner.put_back(self.process.as_ref(), self.which, stream);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::ContainerId;
+    use crate::node::engine::fake::FakeEngine;
+    use crate::node::engine::{Engine, Spec};
+    use crate::protocol::container::{Limits, Stdio};
+
+    fn sleeping() -> Program {
+        Program {
+            args: vec!["sleep".to_owned()],
+            ..Program::default()
+        }
+    }
+
+    async fn running(engine: &FakeEngine) -> Arc<Running> {
+        let spec = Spec {
+            id: ContainerId::random(),
+            layers: vec![],
+            files: vec![],
+            program: sleeping(),
+            stdio: Stdio::default(),
+            limits: Limits::default(),
+        };
+        let container = engine.create(spec).await.expect("created");
+        let (slot, filler) = Slot::new();
+        filler.fill(container, sleeping());
+        slot.ready().expect("ready")
+    }
+
+    async fn start(running: &Running, id: &ProcessId) -> Result<(), Fault> {
+        let place = running.place(id.clone())?;
+        let process = running.container.exec(sleeping(), Stdio::default());
+        place.fill(process.await.expect("started"));
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn further_processes_and_what_is_kept_of_them_are_bounded() {
+        let engine = FakeEngine::new();
+        let running = running(&engine).await;
+        let names: Vec<_> = (0..MOST_FURTHER).map(|_| ProcessId::random()).collect();
+        for name in &names {
+            start(&running, name).await.expect("there is room");
+        }
+        let fault = start(&running, &names[0]).await.expect_err("it is there");
+        assert_eq!(fault.code, FaultCode::Malformed);
+        let next = ProcessId::random();
+        let fault = start(&running, &next).await.expect_err("too many");
+        assert_eq!(fault.code, FaultCode::LimitReached);
+        for name in &names {
+            running.process_ended(name.clone());
+        }
+        running.process(&names[0]).expect("its output can be taken");
+        start(&running, &next).await.expect("there is room again");
+        running.process_ended(next.clone());
+        assert!(running.process(&names[0]).is_err());
+        running.process(&names[1]).expect("not the oldest");
+        running.forget_process(&next);
+        assert!(running.process(&next).is_err());
+    }
+
+    #[tokio::test]
+    async fn a_process_that_could_not_be_started_takes_no_place() {
+        let engine = FakeEngine::new();
+        let running = running(&engine).await;
+        let name = ProcessId::random();
+        drop(running.place(name.clone()).expect("there is room"));
+        start(&running, &name).await.expect("there is room");
     }
 }
