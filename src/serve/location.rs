@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::notify::{READY, STOPPING, notify};
-use super::{Error, engine, start_in_process};
+use super::{Error, engine, raise_descriptor_limit, start_in_process};
 use crate::ids::{Digest, NodeId};
 use crate::keys::{PublicKey, SecretKey};
 #[cfg(unix)]
@@ -163,22 +163,6 @@ impl LocationServer {
         Ok(())
     }
 }
-
-/// Allows this process as many file descriptors as it may have: each connection takes one, and what starts programs lets
-/// them have few at first.
-#[cfg(unix)]
-fn raise_descriptor_limit() {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-
-    let resource = Resource::RLIMIT_NOFILE;
-    let raised = getrlimit(resource).and_then(|(_, most)| setrlimit(resource, most, most));
-    if let Err(error) = raised {
-        tracing::warn!("the limit of open files stays low: {error}");
-    }
-}
-
-#[cfg(not(unix))]
-fn raise_descriptor_limit() {}
 
 /// Has an engine do what it can before the first container is asked for. An error shows again with that.
 fn prepare(engine: &Arc<dyn Engine>) {

@@ -152,3 +152,19 @@ fn engine(state: &Path, linger: Duration) -> Result<Arc<dyn Engine>, Error> {
 fn engine(_state: &Path, _linger: Duration) -> Result<Arc<dyn Engine>, Error> {
     Err(Error::NoEngine)
 }
+
+/// Allows this process as many file descriptors as it may have: each connection takes one, and each container some, and
+/// what starts programs lets them have few at first.
+#[cfg(unix)]
+fn raise_descriptor_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+    let resource = Resource::RLIMIT_NOFILE;
+    let raised = getrlimit(resource).and_then(|(_, most)| setrlimit(resource, most, most));
+    if let Err(error) = raised {
+        tracing::warn!("the limit of open files stays low: {error}");
+    }
+}
+
+#[cfg(not(unix))]
+fn raise_descriptor_limit() {}

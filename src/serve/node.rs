@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::notify::{READY, STOPPING, notify};
-use super::{Error, connect_options, engine};
+use super::{Error, connect_options, engine, raise_descriptor_limit};
 use crate::invitation::Invitation;
 use crate::keyring::{Account, Keyring};
 use crate::keys::{PublicKey, SecretKey};
@@ -97,6 +97,7 @@ impl NodeServer {
         address: Option<String>,
         linger: Duration,
     ) -> Result<Self, Error> {
+        raise_descriptor_limit();
         let directory = state.join("node");
         let keyring = Keyring::new(&directory);
         if invitation
