@@ -68,6 +68,13 @@ impl Keeper {
     pub(super) fn keep(&mut self, keep: Keep, descriptors: Vec<OwnedFd>) -> Result<(), Problem> {
         let descriptors = placed(&keep.present, descriptors)
             .ok_or_else(|| Problem::Other("a request without its descriptors".to_owned()))?;
+        let process = descriptors.get(Place::Process as usize);
+        if keep.process.is_some()
+            && process.is_some_and(|process| process.as_ref().is_some_and(has_ended))
+        {
+            // Its end was reported before, and nobody would ever hear of it again.
+            return Err(Problem::Other("the container has ended".to_owned()));
+        }
         let lock = |layer| {
             let directory = File::open(Path::new(LAYERS).join(layer))?;
             // The engine has it at this moment, so there is nobody to wait for.
@@ -203,6 +210,14 @@ impl Item {
     }
 }
 
+/// Whether the process that a descriptor stands for has ended and has been reaped.
+fn has_ended(process: &OwnedFd) -> bool {
+    matches!(
+        sys::pidfd_send_signal(process, 0),
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH)
+    )
+}
+
 fn time(duration: Duration) -> TimeVal {
     let seconds = libc::time_t::try_from(duration.as_secs()).unwrap_or(libc::time_t::MAX);
     TimeVal::new(seconds, 0)
@@ -217,6 +232,34 @@ fn parent(stat: &str) -> Option<i32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_container_that_has_ended_is_not_kept() {
+        let listener = File::open("/dev/null").expect("there").into();
+        let mut keeper = Keeper::new(listener, Duration::from_secs(1));
+        let mut child = std::process::Command::new("sleep")
+            .arg("1000")
+            .spawn()
+            .expect("started");
+        let process = i32::try_from(child.id()).expect("a number");
+        let pidfd = sys::pidfd_open(process).expect("it is there");
+        let mut keep = || {
+            let keep = Keep {
+                name: "container".to_owned(),
+                process: Some(process),
+                layers: vec![],
+                present: vec![true],
+                record: ByteBuf::new(),
+            };
+            keeper.keep(keep, vec![pidfd.try_clone().expect("copied")])
+        };
+        keep().expect("it runs");
+        child.kill().expect("killed");
+        // Not reaped yet, so that its end is still to be noticed.
+        keep().expect("it is still there");
+        child.wait().expect("ended");
+        keep().expect_err("it has ended");
+    }
 
     #[test]
     fn a_parent_is_found_behind_any_name() {
