@@ -392,6 +392,22 @@ async fn no_process_has_a_descriptor_beyond_its_streams() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn nothing_that_is_open_is_on_a_mount_of_the_machine() {
+    if skip() {
+        return;
+    }
+    let bench = Bench::new().await;
+    // Nobody has asked for its standard input.
+    let script = "
+        mount=$(sed -n 's/^mnt_id:[^0-9]*//p' /proc/self/fdinfo/0)
+        grep -q \"^$mount .* /dev/null \" /proc/self/mountinfo && echo own";
+    for outcome in both_ways(&bench, shell(script)).await {
+        assert_eq!(outcome, ("own\n".to_owned(), String::new(), Exit::Code(0)));
+    }
+    bench.engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn no_device_of_the_machine_can_be_opened() {
     if skip() {
         return;

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use super::super::control::{self, Exec, Problem, Report, Step, Streams};
 use super::super::sys::{self, Forked};
 use super::launch::{Launch, NEVER_RAN};
+use super::mounts;
 use super::privileges::{become_root, hide};
 use super::seccomp::Filter;
 use super::view::View;
@@ -56,6 +57,7 @@ pub(super) fn exec(
         Forked::Child => {
             let run = || {
                 nix::unistd::close(control.as_raw_fd()).step("close the control socket")?;
+                mounts::open_null().step("open /dev/null")?;
                 launch.open_terminal()
             };
             match run() {

@@ -7,7 +7,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, symlink};
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -110,9 +110,20 @@ pub(super) fn enter_root() -> Result<(), Problem> {
     open_null().step("open /dev/null")
 }
 
-/// Connects the standard streams with the `/dev/null` of the container. They were open on the machine's.
-fn open_null() -> io::Result<()> {
-    let null = File::options().read(true).write(true).open("/dev/null")?;
+/// Connects the standard streams with the `/dev/null` of the container. They were open on the machine's, whose mount is
+/// nothing for a process of a container to hold.
+pub(super) fn open_null() -> io::Result<()> {
+    let null = File::options()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open("/dev/null")?;
+    // The container cannot put something else there, as it is mounted. Should that ever be wrong, nothing is gained by it.
+    if null.metadata()?.rdev() != libc::makedev(1, 3) {
+        return Err(io::Error::other(
+            "/dev/null of the container is something else",
+        ));
+    }
     for stream in 0..3 {
         nix::unistd::dup2(null.as_raw_fd(), stream)?;
     }
