@@ -359,6 +359,11 @@ async fn read(socket: Arc<AsyncFd<OwnedFd>>, table: Arc<Mutex<Table>>) {
         let (report, descriptors) = match next(&socket).await {
             Ok(Some(received)) => received,
             Ok(None) => break,
+            // What was made ends, since it is never told to go, and whoever asked hears of its helper's end. All others go on.
+            Err(error) if error.kind() == control::TRUNCATED => {
+                tracing::error!(%error, "cannot take what was made");
+                continue;
+            }
             Err(error) => {
                 tracing::error!(%error, "the process that makes containers cannot be understood");
                 break;
@@ -485,4 +490,38 @@ pub(super) fn await_end(pidfd: &OwnedFd) {
     while let Err(nix::errno::Errno::EINTR) = poll(&mut [ended], PollTimeout::NONE) {}
     // If it is, nobody else waits for it.
     let _ = waitid(Id::PIDFd(pidfd.as_fd()), WaitPidFlag::WEXITED);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_comes_without_its_descriptors_concerns_nobody_else() {
+        let (ours, theirs) = control::pair().expect("a socket");
+        fcntl(ours.as_raw_fd(), FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).expect("set");
+        let socket = Arc::new(sys::watch(ours).expect("watched"));
+        let mut table = Table::default();
+        let [first, second] = [1, 2].map(|request| {
+            let (answer, answered) = oneshot::channel();
+            table.requests.insert(request, answer);
+            answered
+        });
+        let (_over, ended) = watch::channel(());
+        let _shim = Shim::serve(socket, table, None, ended);
+        // More than are taken, as if no more could be had.
+        let many: Vec<_> = (0..16)
+            .map(|_| File::open("/dev/null").expect("there"))
+            .collect();
+        let made = Report::Made {
+            request: 1,
+            process: 7,
+        };
+        control::send(&theirs, &made, &many).expect("sent");
+        let ended = Report::HelperEnded { request: 1 };
+        control::send_plain(&theirs, &ended).expect("sent");
+        control::send_plain(&theirs, &Report::Done { request: 2 }).expect("sent");
+        assert!(first.await.expect("answered").is_err());
+        assert!(second.await.expect("answered").is_ok());
+    }
 }

@@ -10,34 +10,32 @@
 //! Each process of a container has a socket of its own besides, on which it says what became of it until its program
 //! runs ([`Progress`]): that the socket closes without a message means that the program was executed.
 
-#![allow(
-    unsafe_code,
-    reason = "descriptors that arrive in a message are raw until they are owned"
-)]
-
 use std::fmt;
 use std::fs::File;
-use std::io::{self, IoSlice, IoSliceMut, Read, Seek, Write};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::io::{self, IoSlice, Read, Seek, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::sys::memfd::{MemFdCreateFlag, memfd_create};
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
-    sendmsg, socketpair,
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::custody::{Keep, Place};
+use super::sys;
 use crate::node::engine::Program;
 use crate::protocol::container::{Limits, PrebootFile, WindowSize};
 
 /// Longest message that goes into the packet itself, in bytes; longer ones travel in a memory file.
 const INLINE: usize = 32 << 10;
 /// Most descriptors in one message.
-const MOST_DESCRIPTORS: usize = 8;
+const MOST_DESCRIPTORS: u8 = 8;
+
+/// Kind of the error that a message came without all of its descriptors. It is lost, and those after it are not.
+pub(super) const TRUNCATED: io::ErrorKind = io::ErrorKind::QuotaExceeded;
 
 /// From the engine to its shim.
 #[derive(Debug, Serialize, Deserialize)]
@@ -396,53 +394,35 @@ pub(super) fn send_plain<T: Serialize>(socket: impl AsFd, message: &T) -> io::Re
 pub(super) fn receive<T: DeserializeOwned>(
     socket: impl AsFd,
 ) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
-    receive_with(socket, MsgFlags::empty())
+    receive_with(socket, 0)
 }
 
 /// The message that would be received, which stays there.
 pub(super) fn peek<T: DeserializeOwned>(
     socket: impl AsFd,
 ) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
-    receive_with(socket, MsgFlags::MSG_PEEK)
+    receive_with(socket, libc::MSG_PEEK)
 }
 
 fn receive_with<T: DeserializeOwned>(
     socket: impl AsFd,
-    flags: MsgFlags,
+    flags: libc::c_int,
 ) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
     let mut bytes = vec![0; INLINE + 1];
-    let mut space = nix::cmsg_space!([i32; MOST_DESCRIPTORS]);
-    let mut descriptors = Vec::new();
-    let length = {
-        let mut slices = [IoSliceMut::new(&mut bytes)];
-        let received = loop {
-            match recvmsg::<()>(
-                socket.as_fd().as_raw_fd(),
-                &mut slices,
-                Some(&mut space),
-                flags | MsgFlags::MSG_CMSG_CLOEXEC,
-            ) {
-                // The latter says that the other side has died with messages from us unread. What it has sent comes next.
-                Err(nix::errno::Errno::EINTR | nix::errno::Errno::ECONNRESET) => {}
-                other => break other?,
-            }
-        };
-        for message in received.cmsgs()? {
-            if let ControlMessageOwned::ScmRights(fds) = message {
-                // SAFETY: the kernel has just made these descriptors for us.
-                descriptors.extend(
-                    fds.into_iter()
-                        .map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }),
-                );
-            }
+    let received = loop {
+        match sys::receive_message(socket.as_fd(), &mut bytes, MOST_DESCRIPTORS, flags) {
+            // The latter says that the other side has died with messages from us unread. What it has sent comes next.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EINTR | libc::ECONNRESET)) => {}
+            other => break other?,
         }
-        if received.flags.contains(MsgFlags::MSG_CTRUNC) {
-            return Err(io::Error::other(
-                "a message came without all of its descriptors: this process may have no more of them open",
-            ));
-        }
-        received.bytes
     };
+    if received.truncated {
+        return Err(io::Error::new(
+            TRUNCATED,
+            "a message came without all of its descriptors: this process may have no more of them open",
+        ));
+    }
+    let (length, mut descriptors) = (received.length, received.descriptors);
     if length == 0 {
         return Ok(None);
     }
@@ -468,6 +448,34 @@ fn malformed(error: ciborium::de::Error<io::Error>) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_a_message_that_comes_without_all_its_descriptors_none_stays_open() {
+        let (left, right) = pair().expect("a socket pair");
+        let (read, write) = nix::unistd::pipe().expect("a pipe");
+        send(
+            &left,
+            &Report::Ready,
+            &vec![&write; usize::from(MOST_DESCRIPTORS) + 1],
+        )
+        .expect("sent");
+        send(
+            &left,
+            &Report::Ready,
+            &vec![&write; usize::from(MOST_DESCRIPTORS)],
+        )
+        .expect("sent");
+        drop(write);
+        let error = receive::<Report>(&right).expect_err("there are too many");
+        assert_eq!(error.kind(), TRUNCATED);
+        // The next one is whole.
+        let (_, descriptors) = receive::<Report>(&right).expect("received").expect("open");
+        assert_eq!(descriptors.len(), usize::from(MOST_DESCRIPTORS));
+        drop(descriptors);
+        let mut text = String::new();
+        let ended = File::from(read).read_to_string(&mut text);
+        assert_eq!(ended.expect("nobody can write any more"), 0);
+    }
 
     #[test]
     fn messages_keep_their_bounds_and_descriptors() {

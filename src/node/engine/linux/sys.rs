@@ -210,6 +210,69 @@ pub(super) fn join_namespaces(pidfd: BorrowedFd<'_>, flags: libc::c_int) -> io::
     Ok(())
 }
 
+/// What [`receive_message`] has received.
+pub(super) struct Received {
+    /// How many bytes.
+    pub(super) length: usize,
+    /// The descriptors that came along.
+    pub(super) descriptors: Vec<OwnedFd>,
+    /// Whether there were more, which could not be taken.
+    pub(super) truncated: bool,
+}
+
+/// Receives a message with up to `most` descriptors. `nix` does it as well, and loses those that came if not all of them could.
+pub(super) fn receive_message(
+    socket: BorrowedFd<'_>,
+    bytes: &mut [u8],
+    most: u8,
+    flags: libc::c_int,
+) -> io::Result<Received> {
+    let length = u32::from(most) * (RawFd::BITS / u8::BITS);
+    // SAFETY: computes a number.
+    let length = unsafe { libc::CMSG_SPACE(length) } as usize;
+    // A header begins with a number of this alignment.
+    let mut space = vec![0_usize; length.div_ceil(size_of::<usize>())];
+    // SAFETY: `msghdr` is plain data for which all zeroes is a valid value.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    let mut vector = libc::iovec {
+        iov_base: bytes.as_mut_ptr().cast(),
+        iov_len: bytes.len(),
+    };
+    message.msg_iov = &raw mut vector;
+    message.msg_iovlen = 1;
+    message.msg_control = space.as_mut_ptr().cast();
+    message.msg_controllen = length as _;
+    let flags = flags | libc::MSG_CMSG_CLOEXEC;
+    // SAFETY: the message points to live buffers of the lengths that it says.
+    let length = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) };
+    let length = usize::try_from(length).map_err(|_| io::Error::last_os_error())?;
+    let mut descriptors = Vec::new();
+    // SAFETY: the kernel has written whole headers into the buffer and set its length to theirs, and has made the descriptors
+    // in them for us.
+    unsafe {
+        let mut header = libc::CMSG_FIRSTHDR(&raw const message);
+        while let Some(found) = header.as_ref() {
+            if (found.cmsg_level, found.cmsg_type) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
+                let data: *const RawFd = libc::CMSG_DATA(header).cast();
+                #[allow(
+                    clippy::unnecessary_cast,
+                    reason = "it is a shorter number with other C libraries"
+                )]
+                let length = found.cmsg_len as usize - libc::CMSG_LEN(0) as usize;
+                for index in 0..length / size_of::<RawFd>() {
+                    descriptors.push(OwnedFd::from_raw_fd(data.add(index).read_unaligned()));
+                }
+            }
+            header = libc::CMSG_NXTHDR(&raw const message, header);
+        }
+    }
+    Ok(Received {
+        length,
+        descriptors,
+        truncated: message.msg_flags & libc::MSG_CTRUNC != 0,
+    })
+}
+
 /// What [`fork`] returned.
 pub(super) enum Forked {
     /// In the new process.
