@@ -3,7 +3,7 @@
 //! Each location runs in a thread with a runtime of its own, whose end is as abrupt as that of a process: its sockets close
 //! and nothing more is said on them, whatever destructors would like to say.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -15,17 +15,17 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tempfile::TempDir;
-use tfnz::ids::{NodeId, UserId};
+use tfnz::ids::{ContainerId, NodeId, UserId};
 use tfnz::image::Platform;
 use tfnz::keys::SecretKey;
-use tfnz::link::{ConnectOptions, Link, Listen, Status, TcpDial, Transport, connect};
+use tfnz::link::{ConnectOptions, Inbound, Link, Listen, Status, TcpDial, Transport, connect};
 use tfnz::location::{Bounds, Options, Principal, Server};
 use tfnz::node::Agent;
 use tfnz::node::engine::fake::FakeEngine;
 use tfnz::progress::Silent;
 use tfnz::protocol::container::{Exit, ProcessSpec, Stdio};
 use tfnz::protocol::handshake::Role;
-use tfnz::protocol::messages::{Continue, FaultCode};
+use tfnz::protocol::messages::{Capacity, Continue, Destroy, FaultCode, Holding, NodeInfo};
 use tfnz::sdk::{Container, Dialler, Location};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
@@ -416,6 +416,56 @@ async fn what_nobody_comes_back_for_is_freed() {
     };
     within(freed).await;
     node.abort();
+    process.kill();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_node_says_of_itself_is_bounded() {
+    let site = Arc::new(Site::new(Duration::from_mins(2)));
+    let process = site.start();
+    let (link, mut incoming) = site
+        .link(&site.node.0, Role::Node)
+        .await
+        .expect("it is there");
+    let containers: Vec<_> = (0..100).map(|_| ContainerId::random()).collect();
+    let mut surplus: HashSet<_> = containers.iter().cloned().collect();
+    let holding = Holding {
+        containers,
+        adopted: false,
+    };
+    link.notify(&holding).await.expect("it is there");
+    let node = NodeInfo {
+        id: NodeId::random(),
+        hostname: "\x1b[2Jx".repeat(1 << 14),
+        platform: Platform::host(),
+        cpus: 1,
+        load: 0.0,
+        memory: 1,
+        memory_free: 1,
+        disk_free: 1,
+        containers: 0,
+        mean_start: Duration::ZERO,
+    };
+    link.notify(&Capacity { node }).await.expect("it is there");
+    // Few at a time, and all in the end.
+    let mut waiting = VecDeque::new();
+    while !surplus.is_empty() {
+        let Some(Inbound::Call(call)) = within(incoming.next()).await else {
+            panic!("it ended");
+        };
+        let (destroy, reply) = call.decode::<Destroy>().expect("nothing else is asked");
+        assert!(surplus.remove(&destroy.container), "{destroy:?}");
+        waiting.push_back(reply);
+        assert!(waiting.len() <= 16);
+        if waiting.len() == 16 || surplus.len() < 16 {
+            waiting.pop_front().expect("there is one").send(Ok(()));
+        }
+    }
+    let location = site.connect(&site.ann.0).await;
+    let node = location.node().await.expect("it is there");
+    let hostname = node.info().hostname.clone();
+    assert_eq!(hostname.len(), 255);
+    assert!(!hostname.contains('\x1b'));
     process.kill();
 }
 

@@ -15,6 +15,9 @@ use crate::protocol::messages::{
 /// How long a node may take to say what it is.
 const INTRODUCTION_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Longest name of a machine that is passed on, in characters: more than names of machines can have.
+const LONGEST_HOSTNAME: usize = 255;
+
 /// Serves a node until its link ends.
 pub(crate) async fn serve(link: Link, mut incoming: Incoming, broker: Broker, node: NodeId) {
     let introduced = tokio::time::timeout(INTRODUCTION_TIMEOUT, introduction(&mut incoming)).await;
@@ -22,10 +25,7 @@ pub(crate) async fn serve(link: Link, mut incoming: Incoming, broker: Broker, no
         tracing::warn!("a node connected and did not say what it is");
         return link.close().await;
     };
-    let info = NodeInfo {
-        id: node.clone(),
-        ..info
-    };
+    let info = known(&node, info);
     tracing::info!("node {node} ({}) is here", info.hostname);
     broker.node_arrived(&link, info, &holding);
 
@@ -44,6 +44,16 @@ pub(crate) async fn serve(link: Link, mut incoming: Incoming, broker: Broker, no
     tasks.shutdown().await;
     tracing::info!("node {node} has gone");
     broker.node_left(&link, &node);
+}
+
+/// What a node says of itself, under the name that it is known by. All clients are told, and it ends up on their terminals.
+fn known(node: &NodeId, info: NodeInfo) -> NodeInfo {
+    let hostname = info.hostname.chars().filter(|char| !char.is_control());
+    NodeInfo {
+        id: node.clone(),
+        hostname: hostname.take(LONGEST_HOSTNAME).collect(),
+        ..info
+    }
 }
 
 /// What the node says of itself first.
@@ -70,13 +80,7 @@ fn report(notice: &PendingNotice, node: &NodeId, link: &Link, broker: &Broker) {
     match notice.kind() {
         Capacity::KIND => {
             if let Ok(capacity) = notice.decode::<Capacity>() {
-                broker.node_changed(
-                    link,
-                    NodeInfo {
-                        id: node.clone(),
-                        ..capacity.node
-                    },
-                );
+                broker.node_changed(link, known(node, capacity.node));
             }
         }
         ContainerEnded::KIND => {

@@ -14,6 +14,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::stream::{self, StreamExt};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -41,6 +42,9 @@ const DESTROY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long a call waits for a node that is expected back.
 const RETURN_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How many containers a node is asked to destroy at a time that it should not have.
+const SURPLUS_AT_ONCE: usize = 16;
 
 /// Number of the signal that nothing survives.
 const SIGKILL: u8 = 9;
@@ -215,9 +219,9 @@ impl Broker {
     /// A node has come, and has said what it is and which containers it has from before. Others that are placed on it are
     /// gone, and those that it should not have are to go.
     pub(crate) fn node_arrived(&self, link: &Link, info: NodeInfo, holding: &Holding) {
+        let id = info.id.clone();
         let (former, lost) = {
             let mut tables = self.tables();
-            let id = info.id.clone();
             let node = Node {
                 link: link.clone(),
                 info: info.clone(),
@@ -229,13 +233,10 @@ impl Broker {
             (former, lost)
         };
         self.strike(lost.missing);
-        for container in lost.surplus {
-            let link = link.clone();
-            tokio::spawn(async move {
-                tracing::info!("container {container} belongs to no session any more");
-                // A node that cannot be told is not there any more.
-                let _ = call_node(&link, &Destroy { container }).await;
-            });
+        if !lost.surplus.is_empty() {
+            let count = lost.surplus.len();
+            tracing::info!("{count} containers of node {id} belong to no session any more");
+            tokio::spawn(destroy_surplus(link.clone(), lost.surplus));
         }
         if let Some(former) = former {
             // Nobody has to wait for a peer that is gone in all probability.
@@ -368,6 +369,16 @@ impl Broker {
             }
         }
     }
+}
+
+/// Destroys what a node should not have. It may say that there is very much, and never answer.
+async fn destroy_surplus(node: Link, containers: Vec<ContainerId>) {
+    stream::iter(containers)
+        .for_each_concurrent(SURPLUS_AT_ONCE, async |container| {
+            // A node that cannot be told is not there any more.
+            let _ = call_node(&node, &Destroy { container }).await;
+        })
+        .await;
 }
 
 /// How much room a node has: the free share of its processors and of its memory together, from 0 to 2.
