@@ -2,7 +2,7 @@
 #![allow(clippy::print_stderr, reason = "a test that skips says so")]
 
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -353,8 +353,9 @@ impl Server {
                 .status();
             assert!(keygen.expect("it is installed").success());
         }
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-        let port = port.local_addr().expect("it is bound").port();
+        let unused = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        let port = unused.local_addr().expect("it is bound").port();
+        drop(unused);
         // Where Debian's sshd insists on a directory.
         let _ = fs::create_dir("/run/sshd");
         let directory = desk.directory.path().display();
@@ -373,8 +374,11 @@ impl Server {
         ]);
         sshd.command().stderr(Stdio::null());
         let sshd = sshd.spawn();
+        // Looked up rather than tried: where nobody listens yet, a connection may be one with itself, and take the port.
+        let listens = format!("0100007F:{port:04X} 00000000:0000 0A");
         eventually(PATIENCE, || {
-            TcpStream::connect((Ipv4Addr::LOCALHOST, port)).ok()
+            let sockets = fs::read_to_string("/proc/net/tcp").expect("it is there");
+            sockets.contains(&listens).then_some(())
         });
         // The user's settings, which are the machine's otherwise: the server's key is known.
         let public = fs::read_to_string(desk.path("host.pub")).expect("it was made");

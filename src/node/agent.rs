@@ -39,8 +39,6 @@ const OUTPUT_KEPT: Duration = Duration::from_mins(1);
 /// A node's agent.
 pub struct Agent {
     shared: Arc<Shared>,
-    /// Its containers were made by an earlier process, and nothing was told of that yet.
-    adopted: AtomicBool,
 }
 
 struct Shared {
@@ -50,6 +48,8 @@ struct Shared {
     starts: StartTimes,
     /// The last link there was.
     link: Mutex<Option<Link>>,
+    /// Its containers were made by an earlier process, and it has started no further process yet.
+    adopted: AtomicBool,
     /// Wait for processes to end.
     watchers: TaskTracker,
     /// Cancelled when the agent is done.
@@ -67,10 +67,10 @@ impl Agent {
                 link: Mutex::default(),
                 containers: Mutex::default(),
                 starts: StartTimes::default(),
+                adopted: AtomicBool::new(false),
                 watchers: TaskTracker::new(),
                 ended: CancellationToken::new(),
             }),
-            adopted: AtomicBool::new(false),
         }
     }
 
@@ -94,7 +94,7 @@ impl Agent {
             let reporting = report_end(Arc::clone(&self.shared), id, running);
             self.shared.watchers.spawn(reporting);
         }
-        self.adopted.store(count > 0, Ordering::Relaxed);
+        self.shared.adopted.store(count > 0, Ordering::Relaxed);
         Ok(count)
     }
 
@@ -102,8 +102,7 @@ impl Agent {
     pub async fn serve(&self, link: Link, mut incoming: Incoming, shutdown: &CancellationToken) {
         let shared = &self.shared;
         *shared.link() = Some(link.clone());
-        let adopted = self.adopted.swap(false, Ordering::Relaxed);
-        if shared.introduce(&link, adopted).await.is_err() {
+        if shared.introduce(&link).await.is_err() {
             return;
         }
         let mut tasks = JoinSet::new();
@@ -195,7 +194,7 @@ impl Shared {
     }
 
     /// Says what there is from before, and what has become of it.
-    async fn introduce(&self, link: &Link, adopted: bool) -> Result<(), Closed> {
+    async fn introduce(&self, link: &Link) -> Result<(), Closed> {
         let containers: Vec<_> = {
             let table = self.table();
             let ready = table
@@ -206,7 +205,7 @@ impl Shared {
         let names = containers.iter().map(|(id, _)| id.clone()).collect();
         let holding = Holding {
             containers: names,
-            adopted,
+            adopted: self.adopted.load(Ordering::Relaxed),
         };
         link.notify(&holding).await?;
         self.report_capacity(link).await?;
@@ -380,6 +379,8 @@ impl Shared {
     }
 
     async fn exec(self: &Arc<Self>, exec: Exec) -> Result<(), Fault> {
+        // From here on, not all of them have ended with the earlier process.
+        self.adopted.store(false, Ordering::Relaxed);
         let running = self.container(&exec.container)?;
         let program = program::further(&running.program, &exec.spec)?;
         let place = running.place(exec.process.clone())?;
