@@ -104,6 +104,9 @@ impl Doomed {
     }
 }
 
+/// Sees all that passes, which is therefore sealed.
+impl Transport for Doomed {}
+
 impl AsyncRead for Doomed {
     fn poll_read(
         mut self: Pin<&mut Self>,

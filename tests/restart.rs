@@ -65,6 +65,8 @@ struct Wire {
     killed: Arc<AtomicBool>,
 }
 
+impl Transport for Wire {}
+
 impl Listen for Door {
     fn accept(&mut self) -> BoxFuture<'_, io::Result<Box<dyn Transport>>> {
         Box::pin(async {

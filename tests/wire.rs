@@ -101,7 +101,7 @@ fn frames() {
         let encoded = [&header[..], &payload].concat();
         assert_eq!(to_hex(&encoded), to_hex(&bytes), "{frame:?}");
         assert_eq!(
-            Frame::decode(&mut bytes.into()),
+            Frame::decode(&mut Bytes::from(bytes).into()),
             Ok((StreamId(stream), frame))
         );
     }

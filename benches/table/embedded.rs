@@ -87,6 +87,9 @@ struct Counting {
     sent: Arc<AtomicU64>,
 }
 
+/// Sees all that passes, which is therefore sealed.
+impl Transport for Counting {}
+
 impl AsyncRead for Counting {
     fn poll_read(
         mut self: Pin<&mut Self>,

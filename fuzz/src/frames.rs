@@ -81,8 +81,8 @@ fn peer(mux: &mut Mux, bytes: Bytes, events: &mut Vec<Event>) -> Option<()> {
 }
 
 /// Frames have one form, too.
-fn rewritten(mut frames: Bytes) {
-    let whole = frames.clone();
+fn rewritten(whole: Bytes) {
+    let mut frames = whole.clone().into();
     let mut again = Vec::new();
     while let Ok((stream, frame)) = Frame::decode(&mut frames) {
         let (header, payload) = frame.encode(stream);

@@ -265,22 +265,30 @@ impl From<NoiseError> for HandshakeError {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+    use super::super::Status;
     use super::super::connect::ConnectOptions;
     use super::super::error::CloseReason;
+    use super::super::memory::{MemoryDial, SealedDial, memory};
     use super::super::reconnect::attempt;
-    use super::super::transport::{Dial, Listen, MemoryDial, memory};
+    use super::super::transport::{Dial, Listen};
     use super::*;
 
     /// A location that admits everybody, and the sessions that have begun there.
     struct Location {
         key: PublicKey,
-        dial: MemoryDial,
+        dial: Arc<dyn Dial>,
         sessions: mpsc::Receiver<Session<()>>,
     }
 
     fn location() -> Location {
+        location_over(|dial| Arc::new(SealedDial(dial)))
+    }
+
+    fn location_over(way: impl FnOnce(MemoryDial) -> Arc<dyn Dial>) -> Location {
         let identity = SecretKey::generate();
         let key = identity.public();
         let (dial, mut listener) = memory();
@@ -296,7 +304,7 @@ mod tests {
         });
         Location {
             key,
-            dial,
+            dial: way(dial),
             sessions,
         }
     }
@@ -311,7 +319,7 @@ mod tests {
                 token: None,
                 linger: None,
             };
-            let result = attempt(&self.dial, &options, &begin).await;
+            let result = attempt(&*self.dial, &options, &begin).await;
             result.expect("everybody is admitted")
         }
 
@@ -403,6 +411,24 @@ mod tests {
         new.transport.read_to_end(&mut rest).await.expect("its end");
         let close = new.cipher.open(&rest[2..]).expect("sealed for this one");
         assert_eq!(close[..], [4]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_within_the_process_is_continued_too() {
+        let mut location = location_over(|dial| Arc::new(dial));
+        let owner = SecretKey::generate();
+        let (sealed, session, secret) = location.start(&owner).await;
+        let begun = location.sessions.recv().await.expect("a session");
+        drop(sealed);
+        let mut status = begun.link.status();
+        let lost = status.wait_for(|status| matches!(status, Status::Down { .. }));
+        lost.await.expect("the link goes on");
+        let (mut sealed, answer) = location.resume(&owner, &session, (secret, 1), 0).await;
+        assert_eq!(answer, Answer::Resumed { received: 0 });
+        let mut records = sealed.records().expect("both ends are in this process");
+        begun.link.close().await;
+        let close = poll_fn(|cx| records.poll_receive(cx)).await;
+        assert_eq!(close.expect("its end").concat()[..], [4]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,7 +2,7 @@
 //! task does; while it is at rest, whoever has little to send does the sending.
 //!
 //! Records are encrypted straight into the buffer that is written, several of them for one write. The buffers exist while
-//! something moves and are given back when the connection is idle.
+//! something moves and are given back when the connection is idle. Within this process, records are handed over as they are.
 
 use std::fmt;
 use std::io;
@@ -12,11 +12,13 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::error::CloseReason;
+use super::memory::Records;
 use super::noise::{Cipher, PREFIX, Sealed, TAG};
 use super::shared::Shared;
 use super::transport::Transport;
 use crate::protocol::handshake::Answer;
 use crate::protocol::record::MAX_RECORD;
+use crate::protocol::replay::Parts;
 
 /// Size of the buffers while much moves, in bytes: a few records of full length.
 const LARGE: usize = 4 * (PREFIX + MAX_RECORD + TAG);
@@ -33,7 +35,7 @@ pub(super) enum Ended {
     Closed(CloseReason),
 }
 
-/// An encrypted transport and its buffers.
+/// A transport with its cipher and buffers, or where the records go instead.
 #[expect(
     clippy::struct_excessive_bools,
     reason = "each is a fact of its own, and none is a state"
@@ -41,6 +43,8 @@ pub(super) enum Ended {
 pub(super) struct Connection {
     transport: Box<dyn Transport>,
     cipher: Cipher,
+    /// The way of the records within this process; only the answer goes over the transport then.
+    records: Option<Records>,
     /// Sealed messages that were not yet written: `output[written..sealed]`.
     output: Vec<u8>,
     written: usize,
@@ -71,6 +75,7 @@ impl Connection {
     pub(super) fn with_answer(mut sealed: Sealed, answer: Option<&Answer>) -> Self {
         let output = answer.map_or(Vec::new(), |answer| sealed.cipher.seal_value(answer));
         Self {
+            records: sealed.records(),
             transport: sealed.transport,
             cipher: sealed.cipher,
             written: 0,
@@ -134,7 +139,7 @@ impl Connection {
 
     /// Writes once; pending when there is nothing to write or no place for it.
     fn poll_output(&mut self, shared: &Shared, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.written == self.sealed {
+        if self.written == self.sealed && self.records.is_none() {
             self.fill(shared, cx);
         }
         if self.written == self.sealed {
@@ -142,7 +147,7 @@ impl Connection {
                 ready!(Pin::new(&mut self.transport).poll_flush(cx))?;
                 self.unflushed = false;
             }
-            return Poll::Pending;
+            return self.poll_hand_over(shared, cx);
         }
         let bytes = &self.output[self.written..self.sealed];
         let count = ready!(Pin::new(&mut self.transport).poll_write(cx, bytes))?;
@@ -151,6 +156,19 @@ impl Connection {
         }
         self.written += count;
         self.unflushed = true;
+        self.moved = true;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Hands over one record within this process.
+    fn poll_hand_over(&mut self, shared: &Shared, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(records) = &mut self.records else {
+            return Poll::Pending;
+        };
+        ready!(records.poll_room(cx))?;
+        let closing = shared.closing.is_cancelled();
+        let record = ready!(shared.with(|state, wake| state.poll_record(closing, cx, wake)));
+        records.send(record)?;
         self.moved = true;
         Poll::Ready(Ok(()))
     }
@@ -179,6 +197,12 @@ impl Connection {
 
     /// Reads once and takes what has come.
     fn poll_input(&mut self, shared: &Shared, cx: &mut Context<'_>) -> Poll<Result<(), Ended>> {
+        if let Some(records) = &mut self.records {
+            let record = ready!(records.poll_receive(cx)).ok_or(Ended::Lost)?;
+            self.heard = true;
+            self.moved = true;
+            return Poll::Ready(take(shared, record));
+        }
         if self.input.is_empty() {
             self.input.resize(SMALL, 0);
         }
@@ -196,10 +220,7 @@ impl Connection {
                 // Whoever forged it does not end the link, only this connection.
                 return Poll::Ready(Err(Ended::Lost));
             };
-            if let Err(violation) = shared.with(|state, wake| state.receive(record, wake)) {
-                let reason = CloseReason::Protocol(violation.0);
-                return Poll::Ready(Err(Ended::Closed(reason)));
-            }
+            take(shared, record.into())?;
         }
         self.make_room();
         Poll::Ready(Ok(()))
@@ -271,4 +292,10 @@ impl Connection {
             }
         }
     }
+}
+
+/// Has the state take a record that has come.
+fn take(shared: &Shared, record: Parts) -> Result<(), Ended> {
+    let taken = shared.with(|state, wake| state.receive(record, wake));
+    taken.map_err(|violation| Ended::Closed(CloseReason::Protocol(violation.0)))
 }

@@ -8,6 +8,8 @@ use tokio::net::{UnixListener, UnixStream};
 
 use super::transport::{Dial, Listen, Transport};
 
+impl Transport for UnixStream {}
+
 /// Dials a socket in the file system.
 #[derive(Debug, Clone)]
 pub struct LocalDial {

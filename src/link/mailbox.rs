@@ -226,7 +226,8 @@ mod tests {
         };
         let (header, payload) = Frame::Data(call.encode()).encode(CONTROL);
         let record = [&header[..], &payload].concat();
-        mux.receive(record.into(), &mut Vec::new()).expect("valid");
+        mux.receive(Bytes::from(record), &mut Vec::new())
+            .expect("valid");
     }
 
     #[test]

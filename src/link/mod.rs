@@ -10,7 +10,7 @@
 //!            │
 //!         driver                   one task for each link: connects again, or waits for the peer to do so
 //!            │
-//!       connection                 one encrypted connection: records in, records out
+//!       connection                 one connection: records in, records out; encrypted unless it is in memory
 //!            │
 //!        transport                 TCP or memory
 //! ```
@@ -27,6 +27,7 @@ mod listeners;
 #[cfg(unix)]
 mod local;
 mod mailbox;
+mod memory;
 mod noise;
 mod reconnect;
 mod shared;
@@ -60,9 +61,10 @@ pub use error::{CallError, CloseReason, Closed, ConnectError, HandshakeError};
 pub use listeners::Listeners;
 #[cfg(unix)]
 pub use local::{LocalDial, LocalListener};
+pub use memory::{MemoryDial, MemoryListener, Private, memory};
 pub use splice::{relay, splice};
 pub use stream::{ByteStream, OpenedStream};
-pub use transport::{Dial, Listen, MemoryDial, MemoryListener, TcpDial, Transport, memory};
+pub use transport::{Dial, Listen, TcpDial, Transport};
 pub use value::{read_value, write_value};
 
 /// How long a handshake may take, from the first byte to the last.

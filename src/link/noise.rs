@@ -1,4 +1,7 @@
 //! Encryption: the Noise handshake on a connection, and the cipher that comes out of it.
+//!
+//! All connections begin with the same messages, and all of these are sealed. What the cipher is not used for are the records on
+//! a connection within this process; [`memory`](super::memory) says why.
 
 use std::io;
 
@@ -9,6 +12,7 @@ use serde::de::DeserializeOwned;
 use snow::{Builder, HandshakeState};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::memory::Records;
 use super::transport::Transport;
 use crate::keys::{KEY_LENGTH, PublicKey, SecretKey};
 use crate::protocol::control::{from_cbor, to_cbor};
@@ -51,7 +55,7 @@ impl Handshake {
             .remote_public_key(location.as_bytes())
             .and_then(Builder::build_initiator)
             .expect("keys have the right length");
-        Self { noise, transport }
+        Self::new(noise, transport)
     }
 
     /// Begins as the side that is connected to.
@@ -59,6 +63,13 @@ impl Handshake {
         let noise = builder(identity)
             .build_responder()
             .expect("keys have the right length");
+        Self::new(noise, transport)
+    }
+
+    fn new(noise: HandshakeState, mut transport: Box<dyn Transport>) -> Self {
+        if let Some(private) = transport.private() {
+            private.show();
+        }
         Self { noise, transport }
     }
 
@@ -148,6 +159,12 @@ pub(super) struct Sealed {
 }
 
 impl Sealed {
+    /// The way of the records, if they do not go sealed over the transport.
+    pub(super) fn records(&mut self) -> Option<Records> {
+        // Both sides have sent a message by now.
+        self.transport.private()?.records()
+    }
+
     /// Sends one value.
     pub(super) async fn send<T: Serialize>(&mut self, value: &T) -> Result<(), NoiseError> {
         let message = self.cipher.seal_value(value);
@@ -267,11 +284,16 @@ fn nonce(number: u64) -> Nonce {
 
 #[cfg(test)]
 mod tests {
+    use super::super::memory::MemoryStream;
     use super::*;
 
     async fn pair() -> (Sealed, Sealed) {
-        let (client, location) = (SecretKey::generate(), SecretKey::generate());
         let (ours, theirs) = tokio::io::duplex(MAX_HANDSHAKE);
+        shake(ours, theirs).await
+    }
+
+    async fn shake(ours: impl Transport, theirs: impl Transport) -> (Sealed, Sealed) {
+        let (client, location) = (SecretKey::generate(), SecretKey::generate());
         let mut ours = Handshake::connecting(Box::new(ours), &client, &location.public());
         let mut theirs = Handshake::accepting(Box::new(theirs), &location);
         ours.send("hello").await.expect("it goes");
@@ -358,5 +380,36 @@ mod tests {
         assert_eq!(theirs.cipher.open(&messages[0][PREFIX..]), None);
         assert!(theirs.cipher.open(&messages[1][PREFIX..]).is_some());
         assert_eq!(ours.cipher.open(&messages[0][PREFIX..]), None);
+    }
+
+    #[tokio::test]
+    async fn records_are_sealed_unless_both_ends_are_within_the_process() {
+        let within = MemoryStream::pair;
+        let (bare, ours_wrapped, theirs_wrapped) = (within(), within(), within());
+        for ((mut ours, mut theirs), expected) in [
+            (shake(bare.0, bare.1).await, false),
+            (shake(ours_wrapped.0.bytes, ours_wrapped.1).await, true),
+            (shake(theirs_wrapped.0, theirs_wrapped.1.bytes).await, true),
+            (pair().await, true),
+        ] {
+            let sealed = (ours.records().is_none(), theirs.records().is_none());
+            assert_eq!(sealed, (expected, expected));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_starts_a_session_is_sealed_within_the_process_too() {
+        let (ours, theirs) = MemoryStream::pair();
+        let (mut ours, mut theirs) = shake(ours, theirs).await;
+        ours.send(&"begin").await.expect("it goes");
+        let begun: String = theirs.receive().await.expect("it comes");
+        assert_eq!(begun, "begin");
+        let value = to_cbor("begin and what makes it as long as a seal");
+        let length = value.len().to_be_bytes();
+        let plain = [&length[length.len() - PREFIX..], &value[..]].concat();
+        ours.transport.write_all(&plain).await.expect("it goes");
+        let refused = theirs.receive::<String>().await;
+        let refused = refused.expect_err("it may be anybody's");
+        assert_eq!(refused.to_string(), "a forged message");
     }
 }

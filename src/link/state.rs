@@ -242,13 +242,14 @@ impl State {
     }
 
     /// Takes a record that has arrived.
-    pub(super) fn receive(&mut self, record: Bytes, wake: &mut Wake) -> Result<(), Violation> {
+    pub(super) fn receive(&mut self, record: Parts, wake: &mut Wake) -> Result<(), Violation> {
         let length = record.len();
-        match Record::decode(record)? {
-            Record::Data(frames) => {
+        let Parts { head, payload } = record;
+        match Record::decode(head)? {
+            Record::Data(head) => {
                 self.due.untold += length;
                 let mut events = Vec::new();
-                self.mux.receive(frames, &mut events)?;
+                self.mux.receive(Parts { head, payload }, &mut events)?;
                 for event in events {
                     self.event(event, wake)?;
                 }

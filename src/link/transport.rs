@@ -3,20 +3,24 @@
 use std::io;
 
 use futures_util::future::BoxFuture;
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, duplex};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
 
-/// Bytes that an in-memory connection holds before writing waits.
-const MEMORY_BUFFER: usize = 256 * 1024;
-
-/// Connections that wait to be accepted by a [`MemoryListener`] before dialling waits.
-const MEMORY_BACKLOG: usize = 16;
+use super::memory::Private;
 
 /// A connection: bytes both ways, in order.
-pub trait Transport: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+pub trait Transport: AsyncRead + AsyncWrite + Send + Unpin + 'static {
+    /// What it has beside its bytes if both ends are in this process, and nobody between them: only connections of
+    /// [`memory`](super::memory()) have it.
+    fn private(&mut self) -> Option<&mut Private> {
+        None
+    }
+}
 
-impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Transport for T {}
+impl Transport for TcpStream {}
+
+/// In memory, but what is at its other end may be anything.
+impl Transport for DuplexStream {}
 
 /// Makes connections to one peer, again whenever one is lost.
 pub trait Dial: Send + Sync + 'static {
@@ -68,46 +72,6 @@ impl Listen for TcpListener {
         Box::pin(async {
             let (stream, _) = TcpListener::accept(self).await?;
             stream.set_nodelay(true)?;
-            Ok(Box::new(stream) as Box<dyn Transport>)
-        })
-    }
-}
-
-/// Both ends of a way to connect within this process.
-#[must_use]
-pub fn memory() -> (MemoryDial, MemoryListener) {
-    let (sender, receiver) = mpsc::channel(MEMORY_BACKLOG);
-    (MemoryDial { sender }, MemoryListener { receiver })
-}
-
-/// Dials a [`MemoryListener`].
-#[derive(Debug, Clone)]
-pub struct MemoryDial {
-    sender: mpsc::Sender<DuplexStream>,
-}
-
-impl Dial for MemoryDial {
-    fn dial(&self) -> BoxFuture<'_, io::Result<Box<dyn Transport>>> {
-        Box::pin(async {
-            let (ours, theirs) = duplex(MEMORY_BUFFER);
-            let sent = self.sender.send(theirs).await;
-            sent.map_err(|_| io::Error::from(io::ErrorKind::ConnectionRefused))?;
-            Ok(Box::new(ours) as Box<dyn Transport>)
-        })
-    }
-}
-
-/// Accepts what [`MemoryDial`] dials.
-#[derive(Debug)]
-pub struct MemoryListener {
-    receiver: mpsc::Receiver<DuplexStream>,
-}
-
-impl Listen for MemoryListener {
-    fn accept(&mut self) -> BoxFuture<'_, io::Result<Box<dyn Transport>>> {
-        Box::pin(async {
-            let stream = self.receiver.recv().await;
-            let stream = stream.ok_or_else(|| io::Error::from(io::ErrorKind::BrokenPipe))?;
             Ok(Box::new(stream) as Box<dyn Transport>)
         })
     }

@@ -18,6 +18,7 @@
 use bytes::{Buf, Bytes};
 
 use super::record::{MAX_RECORD, Violation};
+use super::replay::Parts;
 
 /// Length of a frame without its payload, in bytes.
 pub const FRAME_HEADER: usize = 8;
@@ -68,17 +69,20 @@ impl Frame {
     /// # Errors
     ///
     /// When there is none.
-    pub fn decode(record: &mut Bytes) -> Result<(StreamId, Self), Violation> {
-        if record.len() < FRAME_HEADER {
+    pub fn decode(record: &mut Parts) -> Result<(StreamId, Self), Violation> {
+        let Parts { head, payload } = record;
+        if head.len() < FRAME_HEADER {
             return Err(Violation("a truncated frame"));
         }
-        let first = record.get_u32();
-        let stream = StreamId(record.get_u32());
+        let first = head.get_u32();
+        let stream = StreamId(head.get_u32());
         let length = (first & 0x00ff_ffff) as usize;
-        if record.len() < length {
+        // That of the last frame may be apart.
+        let from = if head.is_empty() { payload } else { head };
+        if from.len() < length {
             return Err(Violation("a frame longer than its record"));
         }
-        let mut payload = record.split_to(length);
+        let mut payload = from.split_to(length);
         let kind = first.to_be_bytes()[0];
         let frame = match (kind, length) {
             (DATA, _) => Self::Data(payload),
@@ -151,12 +155,13 @@ mod tests {
             Frame::Stop,
             Frame::Blocked,
         ] {
-            let mut record = bytes(&frame, StreamId(0xdead_beef));
-            assert_eq!(
-                Frame::decode(&mut record),
-                Ok((StreamId(0xdead_beef), frame))
-            );
-            assert!(record.is_empty());
+            let stream = StreamId(0xdead_beef);
+            let (header, payload) = frame.encode(stream);
+            let head = Bytes::copy_from_slice(&header);
+            for mut record in [bytes(&frame, stream).into(), Parts { head, payload }] {
+                assert_eq!(Frame::decode(&mut record), Ok((stream, frame.clone())));
+                assert_eq!(record.len(), 0);
+            }
         }
     }
 
@@ -172,7 +177,7 @@ mod tests {
             &[1, 0, 0, 2, 0, 0, 0, 0, 1, 1],
             &[3, 0, 0, 1, 0, 0, 0, 0, 1],
         ] {
-            let mut record = Bytes::copy_from_slice(bytes);
+            let mut record = Bytes::copy_from_slice(bytes).into();
             assert!(Frame::decode(&mut record).is_err(), "{bytes:?}");
         }
     }

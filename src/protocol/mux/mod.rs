@@ -22,7 +22,7 @@ use bytes::{Buf as _, Bytes};
 use self::stream::{Receiving, Sending, Stream};
 use super::frame::{CONTROL, FRAME_HEADER, Frame, MAX_PAYLOAD, StreamId};
 use super::record::Violation;
-use super::replay::Replay;
+use super::replay::{Parts, Replay};
 
 /// What a stream's sender may send before the receiver has granted anything, in bytes.
 pub const INITIAL_WINDOW: usize = 64 * 1024;
@@ -285,9 +285,14 @@ impl Mux {
     /// # Errors
     ///
     /// When the peer breaks the rules; the session cannot go on.
-    pub fn receive(&mut self, mut record: Bytes, events: &mut Vec<Event>) -> Result<(), Violation> {
+    pub fn receive(
+        &mut self,
+        frames: impl Into<Parts>,
+        events: &mut Vec<Event>,
+    ) -> Result<(), Violation> {
+        let mut record = frames.into();
         let length = record.len();
-        while !record.is_empty() {
+        while record.len() > 0 {
             let (stream, frame) = Frame::decode(&mut record)?;
             self.frame(stream, frame, length, events)?;
         }
