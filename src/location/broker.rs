@@ -10,6 +10,8 @@
 //!     └────── Event ───────┴──── end: everything it owned is destroyed on the nodes
 //! ```
 
+mod session;
+
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -17,9 +19,9 @@ use std::time::Duration;
 use futures_util::stream::{self, StreamExt};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::timeout;
 
-use super::cache::Pins;
+pub(crate) use self::session::Session;
 use super::images::Images;
 use super::layers::Held;
 use super::ledger::{Ledger, Record};
@@ -27,11 +29,9 @@ use super::limits::Room;
 use super::now;
 use crate::ids::{ContainerId, Digest, NodeId, ProcessId, SessionId, UserId};
 use crate::link::{CallError, Link};
-use crate::protocol::container::{ContainerSpec, Exit};
-use crate::protocol::image::Description;
+use crate::protocol::container::Exit;
 use crate::protocol::messages::{
-    Call, ContainerInfo, Create, Destroy, DropLayers, Fault, FaultCode, Holding, NodeInfo,
-    SessionInfo, Signal, Spawned,
+    Call, Destroy, DropLayers, Fault, FaultCode, Holding, NodeInfo, SessionInfo,
 };
 
 /// How many events may wait for a front end that does not read them. A client that lets more pile up is gone or hostile.
@@ -40,14 +40,8 @@ const EVENT_BACKLOG: usize = 1024;
 /// How long a node may take to destroy a container whose session has ended.
 const DESTROY_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long a call waits for a node that is expected back.
-const RETURN_TIMEOUT: Duration = Duration::from_secs(30);
-
 /// How many containers a node is asked to destroy at a time that it should not have.
 const SURPLUS_AT_ONCE: usize = 16;
-
-/// Number of the signal that nothing survives.
-const SIGKILL: u8 = 9;
 
 /// Something that a session's client should hear of.
 #[derive(Debug, Clone)]
@@ -138,15 +132,6 @@ impl Placement {
     }
 }
 
-/// A client's stay at the location. What it owns lives until [`Session::end`].
-pub(crate) struct Session {
-    pub(super) id: SessionId,
-    user: UserId,
-    broker: Broker,
-    /// Images that it is about to use.
-    pins: Pins,
-}
-
 impl Broker {
     pub(crate) fn new(images: Images, ledger: Ledger) -> Self {
         Self {
@@ -165,7 +150,8 @@ impl Broker {
         self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Opens a session, which is called as its client knows it. Its events come out of the receiver, which closes if the front end does not keep up with them.
+    /// Opens a session, which is called as its client knows it. Its events come out of the receiver, which closes if the front
+    /// end does not keep up with them.
     pub(crate) fn open_session(
         &self,
         id: SessionId,
@@ -180,15 +166,7 @@ impl Broker {
             events,
         };
         self.tables().sessions.insert(id.clone(), client);
-        (
-            Session {
-                id,
-                pins: self.images.pinned().of(&user),
-                user,
-                broker: self.clone(),
-            },
-            receiver,
-        )
+        (Session::new(id, user, self.clone()), receiver)
     }
 
     /// All sessions, the oldest first.
@@ -439,234 +417,6 @@ impl Tables {
         }
         let session = placement.session.clone();
         self.send(&session, event);
-    }
-}
-
-impl Session {
-    pub(crate) fn broker(&self) -> &Broker {
-        &self.broker
-    }
-
-    pub(crate) fn user(&self) -> &UserId {
-        &self.user
-    }
-
-    pub(crate) fn pins(&self) -> &Pins {
-        &self.pins
-    }
-
-    /// Starts a container on `node`, or on the node with most room.
-    pub(crate) async fn spawn(
-        &self,
-        container: ContainerId,
-        node: Option<NodeId>,
-        image: Digest,
-        spec: ContainerSpec,
-    ) -> Result<Spawned, Fault> {
-        let (image, held) = self.broker.images.take(&self.user, image).await?;
-        let memory = spec.limits.memory;
-        let room = self
-            .broker
-            .images
-            .limits()
-            .container(&self.user, memory)
-            .await?;
-        let (node, link) = self.place(&container, node, &image, held, room)?;
-        self.pins.unpin(image.id);
-        let created = async {
-            self.write_down(&container, &node, image.id, memory).await?;
-            let create = Create {
-                container: container.clone(),
-                image,
-                spec,
-            };
-            call_node(&link, &create).await
-        };
-        match created.await {
-            Ok(started) => Ok(Spawned { node, started }),
-            Err(fault) => {
-                self.broker.tables().containers.remove(&container);
-                self.broker.ledger.strike(vec![container]).await;
-                Err(fault)
-            }
-        }
-    }
-
-    /// Writes a container down, before there is one.
-    async fn write_down(
-        &self,
-        container: &ContainerId,
-        node: &NodeId,
-        image: Digest,
-        memory: Option<u64>,
-    ) -> Result<(), Fault> {
-        let record = Record {
-            container: container.clone(),
-            session: self.id.clone(),
-            user: self.user.clone(),
-            node: node.clone(),
-            image,
-            since: now(),
-            memory: memory.unwrap_or(0),
-        };
-        Ok(self.broker.ledger.enter(record).await?)
-    }
-
-    /// Chooses a node and records the placement, so that the container is found and freed from now on.
-    fn place(
-        &self,
-        container: &ContainerId,
-        node: Option<NodeId>,
-        image: &Description,
-        held: Held,
-        room: Room,
-    ) -> Result<(NodeId, Link), Fault> {
-        let none = || Fault::new(FaultCode::NoNode, "the location has no such node");
-        let node = match node {
-            Some(node) => node,
-            None => {
-                self.broker
-                    .ranked_nodes()
-                    .into_iter()
-                    .next()
-                    .ok_or_else(none)?
-                    .id
-            }
-        };
-        let mut tables = self.broker.tables();
-        let link = tables.nodes.get(&node).ok_or_else(none)?.link.clone();
-        if tables.containers.contains_key(container) {
-            return Err(Fault::new(
-                FaultCode::Malformed,
-                format!("there is a container {container} already"),
-            ));
-        }
-        let placement = Placement {
-            session: self.id.clone(),
-            user: self.user.clone(),
-            node: node.clone(),
-            image: image.id,
-            since: now(),
-            layers: image.layers.iter().map(|layer| layer.digest).collect(),
-            _held: Some(held),
-            _room: room,
-            orphan: false,
-            unheard: Unheard::default(),
-        };
-        tables.containers.insert(container.clone(), placement);
-        Ok((node, link))
-    }
-
-    /// The node that runs this session's container; waits for one that is expected back. Other sessions' containers look
-    /// like ones that do not exist.
-    pub(crate) async fn node_of(&self, container: &ContainerId) -> Result<Link, Fault> {
-        let mut arrivals = self.broker.node_count();
-        let deadline = Instant::now() + RETURN_TIMEOUT;
-        loop {
-            {
-                let tables = self.broker.tables();
-                let placement = tables.containers.get(container);
-                let placement = placement.filter(|placement| placement.session == self.id);
-                let placement = placement.ok_or_else(|| {
-                    Fault::new(
-                        FaultCode::NotFound,
-                        format!("there is no container {container}"),
-                    )
-                })?;
-                if let Some(node) = tables.nodes.get(&placement.node) {
-                    return Ok(node.link.clone());
-                }
-            }
-            // The sender is part of the broker, which this session has.
-            if timeout_at(deadline, arrivals.changed()).await.is_err() {
-                let text = "the container's node is not connected";
-                return Err(Fault::new(FaultCode::NoNode, text));
-            }
-        }
-    }
-
-    /// Destroys a container of this session.
-    pub(crate) async fn destroy(&self, container: ContainerId) -> Result<(), Fault> {
-        let node = self.node_of(&container).await?;
-        call_node(
-            &node,
-            &Destroy {
-                container: container.clone(),
-            },
-        )
-        .await?;
-        self.broker.tables().containers.remove(&container);
-        self.broker.ledger.strike(vec![container]).await;
-        Ok(())
-    }
-
-    /// The user's containers, of all sessions, the oldest first.
-    pub(crate) fn containers(&self) -> Vec<ContainerInfo> {
-        let tables = self.broker.tables();
-        let mut containers: Vec<ContainerInfo> = tables
-            .containers
-            .iter()
-            .filter(|(_, placement)| placement.user == self.user)
-            .map(|(id, placement)| ContainerInfo {
-                id: id.clone(),
-                image: placement.image,
-                image_name: None,
-                node: placement.node.clone(),
-                hostname: tables
-                    .nodes
-                    .get(&placement.node)
-                    .map(|node| node.info.hostname.clone())
-                    .unwrap_or_default(),
-                session: placement.session.clone(),
-                since: placement.since,
-            })
-            .collect();
-        containers.sort_by(|a, b| a.since.cmp(&b.since).then_with(|| a.id.cmp(&b.id)));
-        containers
-    }
-
-    /// Ends the user's container whose name begins with `prefix`, of whichever session. Its owner hears of it as of any
-    /// other end.
-    pub(crate) async fn stop(&self, prefix: &str) -> Result<ContainerId, Fault> {
-        let (id, link) = {
-            let tables = self.broker.tables();
-            let mut matching = tables.containers.iter().filter(|(id, placement)| {
-                placement.user == self.user && id.as_str().starts_with(prefix)
-            });
-            let (id, placement) = matching.next().ok_or_else(|| {
-                Fault::new(
-                    FaultCode::NotFound,
-                    format!("there is no container `{prefix}`: `tf ps` shows those there are"),
-                )
-            })?;
-            if matching.next().is_some() {
-                let text = format!(
-                    "`{prefix}` is the start of more than one container's name: give more of it"
-                );
-                return Err(Fault::new(FaultCode::Malformed, text));
-            }
-            let node = tables.nodes.get(&placement.node);
-            let node =
-                node.ok_or_else(|| Fault::new(FaultCode::NoNode, "the container's node has gone"))?;
-            (id.clone(), node.link.clone())
-        };
-        let kill = Signal {
-            container: id.clone(),
-            process: None,
-            signal: SIGKILL,
-        };
-        call_node(&link, &kill).await?;
-        Ok(id)
-    }
-
-    /// Ends the session and destroys all it owns. Returns when that is done, or a node fails to do it in time.
-    pub(crate) async fn end(&self) {
-        let owned = {
-            let mut tables = self.broker.tables();
-            tables.sessions.remove(&self.id);
-            tables.select(|placement| placement.session == self.id)
-        };
-        self.broker.destroy_all(owned).await;
     }
 }
 

@@ -154,7 +154,7 @@ impl Session {
                     continue;
                 };
                 placement.orphan = false;
-                placement.session = self.id.clone();
+                placement.session = self.id().clone();
                 let (node, unheard) = (
                     placement.node.clone(),
                     std::mem::take(&mut placement.unheard),
@@ -176,7 +176,7 @@ impl Session {
         }
         self.broker()
             .ledger
-            .hand_over(former, self.id.clone())
+            .hand_over(former, self.id().clone())
             .await?;
         Ok(taken)
     }
