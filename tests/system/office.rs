@@ -81,7 +81,11 @@ impl<'a> User<'a> {
 
     /// Starts `tf` in the background.
     pub(crate) fn start(&self, arguments: &[&str]) -> Logged {
-        let mut program = self.program(arguments);
+        self.start_program(self.program(arguments))
+    }
+
+    /// Starts what [`User::program`] has made, in the background.
+    pub(crate) fn start_program(&self, mut program: Program) -> Logged {
         program.command().stdin(Stdio::null()).stdout(Stdio::null());
         self.machines.laptop.run(move || Logged::start(program))
     }

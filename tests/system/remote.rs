@@ -9,9 +9,10 @@ use nix::sys::signal::Signal;
 use tfnz::ids::Digest;
 
 use super::office::{Machines, Office, PATIENCE, able, parsed, serve_node};
+use crate::common::docker::daemon;
 use crate::common::images::{Compression, layer, saved};
 use crate::common::server::Logged;
-use crate::common::{Program, eventually};
+use crate::common::{Program, eventually, tfcache};
 
 /// How long the link stays cut: longer than it takes to notice.
 const CUT: Duration = Duration::from_secs(14);
@@ -31,19 +32,28 @@ fn a_laptop_works_with_a_server_and_its_nodes() {
     let mut office = Office::open(&machines);
     let (ann, bob) = (office.user("ann@example"), office.user("bob@example"));
 
-    ann.tf(&["cache", "hello"]).code(0);
-    let mut run = ann.start(&["--offset", "8000", "hello"]);
+    // The laptop has Docker, and nobody else.
+    let Some(docker) = daemon() else { return };
+    let nginx = docker.nginx();
+    let cache = tfcache().args([nginx]).env("TF_HOME", ann.home.path());
+    let cache = cache.env("DOCKER_HOST", docker.host());
+    machines.laptop.run(move || cache.run()).code(0);
+    let run = ann.program(&["--offset", "8000", nginx]);
+    let mut run = ann.start_program(run.env("DOCKER_HOST", docker.host()));
     run.says("http://localhost:8080");
     let page = machines.laptop.run(|| {
         Program::new("curl")
             .args(["-s", "http://localhost:8080"])
             .run()
     });
-    assert!(page.code(0).stdout.contains("Started in"));
+    assert_eq!(page.code(0).stdout, "hello from nginx\n");
+    // All was sent before.
+    assert!(!run.log().contains("sent"), "{}", run.log());
     let containers = ann.list("ps");
     assert_eq!(containers.len(), 1, "{containers:#?}");
     let id = containers[0]["id"].as_str().expect("an id").to_owned();
-    assert_eq!(containers[0]["image_name"], "hello");
+    let name = containers[0]["image_name"].as_str().expect("a name");
+    assert!(name.ends_with(nginx), "{name}");
     let nodes = ann.list("resources");
     assert_eq!(nodes.len(), 1, "{nodes:#?}");
     assert_eq!(nodes[0]["id"], containers[0]["node"]);
