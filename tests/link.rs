@@ -51,6 +51,27 @@ fn fault<T: std::fmt::Debug>(result: Result<T, CallError>) -> Fault {
     }
 }
 
+/// In memory the end of a link is seen at once, and from both directions.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_goodbye_is_heard_by_a_peer_that_is_talking() {
+    for _ in 0..300 {
+        let pair = Pair::memory().await;
+        let client = pair.client.clone();
+        let talking = tokio::spawn(async move {
+            let container = ContainerId::random();
+            let exit = Exit::Code(0);
+            let notice = ContainerEnded { container, exit };
+            while client.notify(&notice).await.is_ok() {
+                tokio::task::yield_now().await;
+            }
+        });
+        pair.server.close().await;
+        let reason = timeout(PATIENCE, pair.client.closed()).await;
+        assert_eq!(reason.expect("it hears of it"), CloseReason::Clean);
+        talking.await.expect("no panic");
+    }
+}
+
 #[tokio::test]
 async fn calls_work_over_tcp_in_both_directions() {
     let mut pair = tcp().await.expect("loopback");

@@ -98,11 +98,11 @@ impl Connection {
                 return Poll::Ready(Ended::Closed(reason));
             }
             if self.broken {
-                return Poll::Ready(Ended::Lost);
+                return Poll::Ready(self.hear_out(shared, cx));
             }
             let wrote = match self.poll_output(shared, cx) {
                 Poll::Ready(Ok(())) => true,
-                Poll::Ready(Err(_)) => return Poll::Ready(Ended::Lost),
+                Poll::Ready(Err(_)) => return Poll::Ready(self.hear_out(shared, cx)),
                 Poll::Pending => false,
             };
             let read = match self.poll_input(shared, cx) {
@@ -115,6 +115,20 @@ impl Connection {
             }
             if !wrote && !read {
                 return Poll::Pending;
+            }
+        }
+    }
+
+    /// Takes what has come from a peer that takes nothing more: its last word may have been that it ends the link.
+    fn hear_out(&mut self, shared: &Shared, cx: &mut Context<'_>) -> Ended {
+        loop {
+            if let Some(reason) = shared.closed() {
+                return Ended::Closed(reason);
+            }
+            match self.poll_input(shared, cx) {
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(ended)) => return ended,
+                Poll::Pending => return Ended::Lost,
             }
         }
     }

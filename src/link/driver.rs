@@ -167,7 +167,8 @@ async fn run(
         Ended::Lost if closing_until.is_some() => Outcome::Closed(CloseReason::Clean),
         Ended::Lost => Outcome::Lost,
         Ended::Closed(reason) => {
-            if closing_until.is_some() {
+            // Whether the connection or this task was first to notice.
+            if shared.closing.is_cancelled() {
                 let deadline = Instant::now() + ENDING;
                 // A peer that does not answer has been told all the same.
                 let _ = timeout_at(
