@@ -67,6 +67,9 @@ pub use stream::{ByteStream, OpenedStream};
 pub use transport::{Dial, Listen, TcpDial, Transport};
 pub use value::{read_value, write_value};
 
+/// How this program introduces itself: its name and version.
+pub const AGENT: &str = concat!("tfnz/", env!("CARGO_PKG_VERSION"));
+
 /// How long a handshake may take, from the first byte to the last.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 

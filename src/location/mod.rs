@@ -201,7 +201,9 @@ impl Server {
         match host.broker.recover().await {
             Ok(0) => {}
             Ok(count) => {
-                tracing::info!("{count} containers of sessions from before may be continued");
+                tracing::info!(
+                    "containers of sessions from before, which may be continued: {count}"
+                );
                 let (host, ending) = (Arc::clone(&host), shutdown.clone());
                 host.sessions.clone().spawn(async move {
                     host.broker.free_orphans(host.linger, &ending).await;

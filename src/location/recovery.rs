@@ -123,7 +123,7 @@ impl Broker {
         };
         if !orphans.is_empty() {
             tracing::info!(
-                "{} containers are freed: their clients did not come back",
+                "containers are freed, whose clients did not come back: {}",
                 orphans.len()
             );
         }
@@ -174,10 +174,11 @@ impl Session {
             let text = format!("there is no session {former} to go on with");
             return Err(Fault::new(FaultCode::NotFound, text));
         }
-        self.broker()
-            .ledger
-            .hand_over(former, self.id().clone())
-            .await?;
+        let ledger = &self.broker().ledger;
+        if let Err(error) = ledger.hand_over(former, self.id().clone()).await {
+            // They run. Only if the location is killed once more is nobody found for them, and they are freed.
+            tracing::warn!("a session that goes on is written down as it was: {error}");
+        }
         Ok(taken)
     }
 }

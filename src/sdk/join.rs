@@ -6,7 +6,7 @@ use super::error::Error;
 use crate::invitation::Invitation;
 use crate::keyring::{Account, Keyring};
 use crate::keys::SecretKey;
-use crate::link::{CallError, ConnectError, ConnectOptions, TcpDial, connect};
+use crate::link::{AGENT, CallError, ConnectError, ConnectOptions, TcpDial, connect};
 use crate::protocol::handshake::Role;
 use crate::protocol::messages::ListNodes;
 
@@ -38,7 +38,7 @@ pub async fn join(
         identity: account.secret.clone(),
         location: account.location,
         role: Role::Client,
-        agent: concat!("tfnz/", env!("CARGO_PKG_VERSION")).to_owned(),
+        agent: AGENT.to_owned(),
         token: Some(invitation.token.clone()),
         linger: None,
     };

@@ -15,7 +15,7 @@ use super::upload::upload;
 use crate::ids::{ContainerId, Digest};
 use crate::image::reference::Reference;
 use crate::image::{self, Description, Image, KnownImages};
-use crate::link::{CloseReason, ConnectOptions, Status, connect};
+use crate::link::{AGENT, CloseReason, ConnectOptions, Status, connect};
 use crate::progress::Progress;
 use crate::protocol::handshake::Role;
 use crate::protocol::messages::{
@@ -55,7 +55,7 @@ impl Location {
             identity,
             location,
             role: Role::Client,
-            agent: concat!("tfnz/", env!("CARGO_PKG_VERSION")).to_owned(),
+            agent: AGENT.to_owned(),
             token: None,
             linger,
         };

@@ -24,7 +24,7 @@ pub use node::{NodeServer, start_in_process};
 
 use crate::keyring::KeyringError;
 use crate::keys::{PublicKey, SecretKey};
-use crate::link::{CallError, ConnectError, ConnectOptions};
+use crate::link::{AGENT, CallError, ConnectError, ConnectOptions};
 #[cfg(target_os = "linux")]
 use crate::node::engine::linux::LinuxEngine;
 use crate::node::engine::{Engine, EngineError};
@@ -127,7 +127,7 @@ fn connect_options(
         identity,
         location,
         role,
-        agent: concat!("tfnz/", env!("CARGO_PKG_VERSION")).to_owned(),
+        agent: AGENT.to_owned(),
         token,
         linger: None,
     }

@@ -67,7 +67,7 @@ pub async fn start_in_process(
 async fn take_back(agent: &Agent) {
     match agent.adopt().await {
         Ok(0) => {}
-        Ok(count) => tracing::info!("took back {count} containers from before"),
+        Ok(count) => tracing::info!("took back containers from before: {count}"),
         Err(error) => tracing::warn!("containers from before cannot be taken back: {error}"),
     }
 }

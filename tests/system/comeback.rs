@@ -181,7 +181,7 @@ fn a_location_and_a_node_of_its_own_are_killed_one_after_the_other() {
     node.running().ended();
     assert!(session.runs());
     let mut node = serve_node(&machines, node_state.path(), &[]);
-    node.says("took back 1 container");
+    node.says("took back containers from before: 1");
     has_ended(open);
     session.works("third");
     session.finish();

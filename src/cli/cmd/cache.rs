@@ -1,10 +1,9 @@
 //! `tf cache`: images that the location keeps.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
-use indicatif::{BinaryBytes, HumanDuration};
+use indicatif::BinaryBytes;
 
 use super::{json, print_result, with_location};
 use crate::cli::Context;
@@ -12,6 +11,7 @@ use crate::cli::args::CacheVerb;
 use crate::cli::bars::Bars;
 use crate::cli::exit::Ending;
 use crate::cli::failure::Failure;
+use crate::cli::table::{ago, table};
 use crate::embedded::Purpose;
 use crate::ids::Digest;
 use crate::protocol::messages::CachedImage;
@@ -47,7 +47,7 @@ async fn list(context: &Context, as_json: bool) -> Result<Ending, Failure> {
         let text = if as_json {
             json(&images)
         } else {
-            table(&images, SystemTime::now())
+            listing(&images, SystemTime::now())
         };
         print_result(&context.printer, &text)
     })
@@ -77,38 +77,22 @@ async fn remove(context: &Context, names: &[String]) -> Result<Ending, Failure> 
 }
 
 /// The images, one a line, and what they take together.
-fn table(images: &[CachedImage], now: SystemTime) -> String {
-    let mut rows = vec![["IMAGE", "ID", "SIZE", "FREES", "KEPT", "USED"].map(str::to_owned)];
-    for image in images {
+fn listing(images: &[CachedImage], now: SystemTime) -> String {
+    let rows = images.iter().map(|image| {
+        // One from a file may have none.
         let names: Vec<&str> = image.names.iter().map(|name| familiar(name)).collect();
-        let names = Some(names.join(",")).filter(|names| !names.is_empty());
-        rows.push([
-            // One from a file may have none.
-            names.unwrap_or_else(|| "-".to_owned()),
+        [
+            names.join(","),
             image.description.id.short(),
             BinaryBytes(image.size).to_string(),
             BinaryBytes(image.unique).to_string(),
             if image.kept { "yes" } else { "no" }.to_owned(),
             ago(now, image.last_used),
-        ]);
-    }
-    let mut widths = [0; 6];
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    let mut text = String::new();
-    for row in &rows {
-        let mut line = String::new();
-        for (cell, width) in row.iter().zip(widths) {
-            let _ = write!(line, "{cell:width$}  ");
-        }
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
-    let _ = writeln!(text, "{} altogether", BinaryBytes(altogether(images)));
-    text
+        ]
+    });
+    let heading = ["IMAGE", "ID", "SIZE", "FREES", "KEPT", "USED"];
+    let table = table(heading, rows.collect());
+    format!("{table}{} altogether\n", BinaryBytes(altogether(images)))
 }
 
 /// Space that all images take together, with layers that several of them have counted once.
@@ -127,18 +111,10 @@ fn familiar(name: &str) -> &str {
     name.strip_prefix("library/").unwrap_or(name)
 }
 
-/// How long ago a time in seconds since the epoch is.
-fn ago(now: SystemTime, seconds: u64) -> String {
-    let then = UNIX_EPOCH.checked_add(Duration::from_secs(seconds));
-    match then.and_then(|then| now.duration_since(then).ok()) {
-        Some(passed) if passed.as_secs() > 0 => format!("{} ago", HumanDuration(passed)),
-        // The clock of the location may be ahead of ours.
-        _ => "just now".to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
     use super::*;
     use crate::image::{Description, ImageConfig, Layer, Platform};
 
@@ -174,7 +150,7 @@ mod tests {
             image("db:15", &["base", "db"], 1),
         ];
         assert_eq!(altogether(&images), 3 << 20);
-        let text = table(&images, UNIX_EPOCH + Duration::from_secs(1120));
+        let text = listing(&images, UNIX_EPOCH + Duration::from_secs(1120));
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(
             lines[0].split_whitespace().collect::<Vec<_>>(),
@@ -194,11 +170,5 @@ mod tests {
         assert_eq!(familiar("docker.io/library/nginx:1"), "nginx:1");
         assert_eq!(familiar("docker.io/me/web:1"), "me/web:1");
         assert_eq!(familiar("ghcr.io/library/web:1"), "ghcr.io/library/web:1");
-    }
-
-    #[test]
-    fn times_to_come_are_now() {
-        assert_eq!(ago(UNIX_EPOCH, 5), "just now");
-        assert_eq!(ago(UNIX_EPOCH, u64::MAX), "just now");
     }
 }
