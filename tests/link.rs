@@ -1,22 +1,18 @@
 //! Links over memory and TCP: calls, streams, and what a link does about peers that misbehave.
 
 use std::io::ErrorKind;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tfnz::ids::ContainerId;
-use tfnz::link::{ByteStream, CallError, CloseReason, Inbound, Incoming, Link, PendingCall};
+use tfnz::link::{ByteStream, CallError, CloseReason, Inbound, Incoming, PendingCall};
 use tfnz::protocol::container::{ContainerSpec, Exit, PrebootFile};
 use tfnz::protocol::messages::{
     Call, ContainerEnded, Create, DescribeImage, Destroy, Fault, FaultCode, ListNodes, Wake,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::pair::{PATIENCE, Pair, tcp};
-
-/// How much is moved to measure throughput.
-const GIGABYTES: u32 = 2;
 
 async fn next_call(incoming: &mut Incoming) -> PendingCall {
     match incoming.next().await {
@@ -409,122 +405,4 @@ async fn calls_that_wait_learn_of_the_end() {
     pending.unknown();
     assert_eq!(pair.client.closed().await, CloseReason::Clean);
     assert!(pair.client_incoming.next().await.is_none());
-}
-
-/// Answers `ListNodes` and echoes streams.
-fn serve(mut incoming: tfnz::link::Incoming) -> JoinHandle<()> {
-    tokio::spawn(async move {
-        while let Some(inbound) = incoming.next().await {
-            match inbound {
-                Inbound::Call(call) if call.kind() == ListNodes::KIND => {
-                    let (_, reply) = call.decode::<ListNodes>().expect("well-formed");
-                    reply.send(Ok(Vec::new()));
-                }
-                Inbound::Call(call) => call.unknown(),
-                Inbound::Notice(_) => {}
-                Inbound::Stream(opened) => {
-                    let ((), mut stream) = opened.accept::<()>().expect("well-formed");
-                    tokio::spawn(async move {
-                        let mut sink = tokio::io::sink();
-                        let _ = tokio::io::copy(&mut stream, &mut sink).await;
-                        let _ = stream.shutdown().await;
-                    });
-                }
-            }
-        }
-    })
-}
-
-async fn send(link: &Link, length: usize) -> ByteStream {
-    let mut stream = link.open(&()).await.expect("a stream");
-    let block = vec![7; 256 * 1024];
-    let mut left = length;
-    while left > 0 {
-        let count = block.len().min(left);
-        stream
-            .write_all(&block[..count])
-            .await
-            .expect("the link is up");
-        left -= count;
-    }
-    stream.shutdown().await.expect("the link is up");
-    stream
-}
-
-async fn measure(pair: Pair) -> (f64, Duration) {
-    let server = serve(pair.server_incoming);
-    let calls = 20_000;
-    for _ in 0..1000 {
-        pair.client.call(&ListNodes {}).await.expect("an answer");
-    }
-    let start = Instant::now();
-    for _ in 0..calls {
-        pair.client.call(&ListNodes {}).await.expect("an answer");
-    }
-    let round_trip = start.elapsed() / calls;
-    let mut best = 0_f64;
-    for _ in 0..3 {
-        let start = Instant::now();
-        let mut stream = send(&pair.client, (GIGABYTES as usize) << 30).await;
-        let end = stream.read(&mut [0]).await.expect("the end");
-        assert_eq!(end, 0);
-        best = best.max(rate(start));
-    }
-    pair.client.close().await;
-    server.await.expect("it ends with the link");
-    (best, round_trip)
-}
-
-/// Memory of this process, in KiB.
-fn resident() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let number = line.and_then(|line| line.split_whitespace().next());
-    number.and_then(|number| number.parse().ok()).unwrap_or(0)
-}
-
-/// What one TCP connection on this machine carries without a link, in GB/s.
-async fn bare() -> f64 {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
-        .await
-        .expect("a port");
-    let address = listener.local_addr().expect("it is bound");
-    let start = Instant::now();
-    let writer = tokio::spawn(async move {
-        let mut stream = tokio::net::TcpStream::connect(address).await?;
-        let block = vec![7; 256 * 1024];
-        for _ in 0..GIGABYTES << 12 {
-            stream.write_all(&block).await?;
-        }
-        stream.shutdown().await
-    });
-    let (mut stream, _) = listener.accept().await.expect("a connection");
-    let mut buffer = vec![0; 256 * 1024];
-    while stream.read(&mut buffer).await.expect("up") > 0 {}
-    writer.await.expect("no panic").expect("up");
-    rate(start)
-}
-
-/// GB/s, when [`GIGABYTES`] have moved since `start`.
-fn rate(start: Instant) -> f64 {
-    f64::from(GIGABYTES) * 1.073_741_824 / start.elapsed().as_secs_f64()
-}
-
-#[ignore = "a measurement: run it alone, with --release and --nocapture"]
-#[tokio::test(flavor = "multi_thread")]
-#[allow(clippy::print_stdout, reason = "a measurement is for reading")]
-async fn throughput() {
-    println!("bare TCP: {:.2} GB/s", bare().await);
-    let (rate, round_trip) = measure(tcp().await.expect("loopback")).await;
-    println!("TCP: {rate:.2} GB/s one stream, round trip of a call {round_trip:?}");
-    let before = resident();
-    let mut idle = Vec::new();
-    for _ in 0..200 {
-        idle.push(tcp().await.expect("loopback"));
-    }
-    let each = (resident() - before) / 400;
-    println!("TCP: an idle link takes {each} KiB at each end");
-    drop(idle);
-    let (rate, round_trip) = measure(Pair::memory().await).await;
-    println!("memory: {rate:.2} GB/s one stream, round trip of a call {round_trip:?}");
 }
