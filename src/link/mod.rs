@@ -225,6 +225,13 @@ impl Link {
         self.closed().await;
     }
 
+    /// Why the link has ended, if it has. Whoever was told of the end by a call or a stream finds it here; [`Link::status`]
+    /// may say so a moment later.
+    #[must_use]
+    pub fn ended(&self) -> Option<CloseReason> {
+        self.owner.shared.closed()
+    }
+
     /// Waits until the link has ended.
     pub async fn closed(&self) -> CloseReason {
         let mut status = self.status();

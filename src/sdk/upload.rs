@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::error::Error;
 use super::session::Shared;
 use crate::image::{Description, Image, LayerReader, LayerSink};
-use crate::link::{Link, Status, chunks, read_value};
+use crate::link::{Link, chunks, read_value};
 use crate::progress::{Progress, Step};
 use crate::protocol::messages::{EnsureImage, LayerResult, MissingLayer, StreamHeader};
 
@@ -41,9 +41,7 @@ pub(super) async fn upload(
             Ok(upload.summary(&image.description, &missing))
         };
         match sending.await {
-            Err(_) if matches!(*link.status().borrow(), Status::Closed(_)) => {
-                shared.left(&link).await;
-            }
+            Err(_) if link.ended().is_some() => shared.left(&link).await,
             sent => return sent,
         }
     }
