@@ -37,6 +37,7 @@ pub mod sdk;
 pub mod serve;
 pub mod shutdown;
 mod size;
+mod tcp;
 
 pub use embedded::dialler;
 

@@ -15,8 +15,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("progress", &[]),
     ("shutdown", &[]),
     ("size", &[]),
+    ("tcp", &[]),
     ("protocol", &[]),
-    ("link", &["keys", "protocol"]),
+    ("link", &["keys", "protocol", "tcp"]),
     ("image", &["protocol"]),
     (
         "sdk",
@@ -28,13 +29,14 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "protocol",
             "image",
             "progress",
+            "tcp",
         ],
     ),
     (
         "location",
         &["invitation", "keys", "link", "lock", "protocol", "image"],
     ),
-    ("node/engine", &["lock", "protocol"]),
+    ("node/engine", &["lock", "protocol", "tcp"]),
     ("node", &["keys", "link", "protocol", "node/engine"]),
     (
         "embedded",
@@ -62,6 +64,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "node",
             "node/engine",
             "protocol",
+            "tcp",
         ],
     ),
     (

@@ -7,6 +7,7 @@ use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::memory::Private;
+use crate::tcp;
 
 /// A connection: bytes both ways, in order.
 pub trait Transport: AsyncRead + AsyncWrite + Send + Unpin + 'static {
@@ -60,7 +61,7 @@ impl TcpDial {
 impl Dial for TcpDial {
     fn dial(&self) -> BoxFuture<'_, io::Result<Box<dyn Transport>>> {
         Box::pin(async {
-            let stream = TcpStream::connect(&self.address).await?;
+            let stream = tcp::connect(&self.address).await?;
             stream.set_nodelay(true)?;
             Ok(Box::new(stream) as Box<dyn Transport>)
         })

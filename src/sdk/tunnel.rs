@@ -12,6 +12,7 @@ use super::session::Shared;
 use crate::ids::ContainerId;
 use crate::link::splice;
 use crate::protocol::messages::StreamHeader;
+use crate::tcp;
 
 /// A local port that is taken, and not yet connected to anything. Whoever connects meanwhile waits.
 #[derive(Debug)]
@@ -26,8 +27,12 @@ impl Listener {
     /// # Errors
     ///
     /// When it is taken or not allowed.
+    #[expect(
+        clippy::unused_async,
+        reason = "it needs the runtime that it is awaited in"
+    )]
     pub async fn bind(address: SocketAddr) -> Result<Self, Error> {
-        let bound = TcpListener::bind(address).await;
+        let bound = tcp::listen(address);
         let listener = bound.map_err(|source| Error::Bind { address, source })?;
         let address = listener
             .local_addr()

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tokio::net::{TcpListener, TcpSocket, lookup_host};
+use tokio::net::{TcpListener, lookup_host};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -20,12 +20,10 @@ pub use crate::location::Bounds;
 use crate::location::{Claim, Home, Options, Principal, Profile, Server};
 use crate::node::engine::Engine;
 use crate::node::hostname;
+use crate::tcp;
 
 /// Where a location listens if it is not told: all addresses of the machine, of both kinds where there are both.
 pub const DEFAULT_LISTEN: [&str; 2] = ["[::]:5555", "0.0.0.0:5555"];
-
-/// Connections that wait to be taken.
-const BACKLOG: u32 = 4096;
 
 /// What a location is started with.
 #[derive(Debug, Clone)]
@@ -191,23 +189,11 @@ async fn listen(address: Option<&str>) -> Result<TcpListener, Error> {
     Err(failure.expect("there is at least one candidate"))
 }
 
-/// Listens, with room for many who come at once: whoever finds none has to knock again after a second. The kernel may allow
-/// less.
+/// Listens on the first address that can be listened on.
 async fn bind(address: &str) -> std::io::Result<TcpListener> {
     let mut failure = None;
     for address in lookup_host(address).await? {
-        let socket = match address {
-            SocketAddr::V4(_) => TcpSocket::new_v4(),
-            SocketAddr::V6(_) => TcpSocket::new_v6(),
-        };
-        let listener = socket.and_then(|socket| {
-            // As others do: a server that is started again finds its address free.
-            #[cfg(unix)]
-            socket.set_reuseaddr(true)?;
-            socket.bind(address)?;
-            socket.listen(BACKLOG)
-        });
-        match listener {
+        match tcp::listen(address) {
             Ok(listener) => return Ok(listener),
             Err(error) => failure = Some(error),
         }

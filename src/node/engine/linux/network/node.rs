@@ -221,6 +221,7 @@ impl Node {
         ])?;
         inside.request(vec![
             rtnl::set_up(LOOPBACK),
+            rtnl::unpaced_loopback(),
             rtnl::without_ipv6_address(index),
             // There are no neighbours: all that is not for the container itself goes to the gateway.
             rtnl::add_address(index, address, 32),

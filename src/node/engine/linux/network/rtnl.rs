@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use super::netlink::{Attributes, Message, Socket, attribute, attributes, number, text};
+use crate::tcp::UNPACED;
 
 /// Octets of `struct ifinfomsg`.
 const LINK_HEADER: usize = 16;
@@ -21,6 +22,8 @@ const INET6_ADDR_GEN_MODE: u16 = 8;
 const ADDR_GEN_NONE: u8 = 1;
 /// `RTNH_F_ONLINK`: the gateway is reachable through the interface although no route says so.
 const ONLINK: u32 = 4;
+/// `RTAX_CC_ALGO` of `linux/rtnetlink.h`: the congestion control of connections that take the route.
+const CONGESTION_CONTROL: u16 = 16;
 
 const CREATE: libc::c_int = libc::NLM_F_CREATE | libc::NLM_F_EXCL;
 const UP: u32 = libc::IFF_UP.cast_unsigned();
@@ -166,6 +169,26 @@ pub(super) fn default_route(gateway: Ipv4Addr, index: u32) -> Message {
         .with(libc::RTA_GATEWAY, gateway.octets())
         .with(libc::RTA_OIF, index.to_ne_bytes());
     Message::new(libc::RTM_NEWROUTE, CREATE, &header, all)
+}
+
+/// Connections to 127.0.0.1 send at once what they may send, both ways, whatever the machine's congestion control is: see
+/// [`crate::tcp`]. All that comes through a tunnel takes this way.
+pub(super) fn unpaced_loopback() -> Message {
+    let mut header = route_header(32, libc::RT_SCOPE_HOST, 0);
+    header[4] = libc::RT_TABLE_LOCAL;
+    header[5] = libc::RTPROT_KERNEL;
+    header[7] = libc::RTN_LOCAL;
+    let address = Ipv4Addr::LOCALHOST;
+    let all = Attributes::new()
+        .with(libc::RTA_DST, address.octets())
+        .with(libc::RTA_OIF, LOOPBACK.to_ne_bytes())
+        .with(libc::RTA_PREFSRC, address.octets())
+        .with_nested(
+            libc::RTA_METRICS,
+            Attributes::new().with_text(CONGESTION_CONTROL, UNPACED),
+        );
+    let replace = libc::NLM_F_CREATE | libc::NLM_F_REPLACE;
+    Message::new(libc::RTM_NEWROUTE, replace, &header, all)
 }
 
 fn route_header(prefix: u8, scope: u8, flags: u32) -> [u8; ROUTE_HEADER] {
