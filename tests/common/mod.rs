@@ -231,6 +231,16 @@ pub(crate) fn eventually<T>(deadline: Duration, mut look: impl FnMut() -> Option
     }
 }
 
+/// Waits until something is so, and panics at the deadline.
+#[track_caller]
+pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let end = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < end, "not so in {PATIENCE:?}: {what}");
+        thread::sleep(PAUSE);
+    }
+}
+
 /// Whether a program is installed that a test needs. Without it the test is skipped, or fails where `CI` is set.
 pub(crate) fn installed(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();

@@ -68,7 +68,7 @@ impl Fixture {
     pub(crate) fn busybox() -> Self {
         static LAYER: OnceLock<Vec<u8>> = OnceLock::new();
         Self::new()
-            .layer(LAYER.get_or_init(busybox_layer).clone())
+            .layer(LAYER.get_or_init(|| Layer::busybox().finish()).clone())
             .config("Cmd", json!(["sh"]))
     }
 
@@ -162,6 +162,28 @@ impl Layer {
         Self(tar::Builder::new(Vec::new()))
     }
 
+    /// One with busybox under all its names, and two users.
+    pub(crate) fn busybox() -> Self {
+        let mut layer = Self::new();
+        for directory in ["bin", "etc", "root", "home"] {
+            layer.directory(directory, 0o755);
+        }
+        layer.directory("tmp", 0o1777);
+        let busybox = fs::read("/bin/busybox").expect("it is installed");
+        layer.file("bin/busybox", 0o755, &busybox);
+        let applets = Command::new("/bin/busybox").arg("--list").output();
+        let applets = applets.expect("it runs").stdout;
+        for applet in String::from_utf8_lossy(&applets).lines() {
+            if applet != "busybox" {
+                layer.link(&format!("bin/{applet}"), "/bin/busybox");
+            }
+        }
+        let users = "root:x:0:0:root:/root:/bin/sh\nweb:x:33:34:web:/home:/bin/sh\n";
+        layer.file("etc/passwd", 0o644, users.as_bytes());
+        layer.file("etc/group", 0o644, b"root:x:0:\nweb:x:34:\nlog:x:4:web\n");
+        layer
+    }
+
     /// Adds a file that belongs to root.
     pub(crate) fn file(&mut self, path: &str, mode: u32, content: &[u8]) {
         let mut header = header(tar::EntryType::Regular, mode);
@@ -187,6 +209,16 @@ impl Layer {
             .expect("write to memory");
     }
 
+    /// Adds a device, whatever its numbers stand for, that everybody may read and write.
+    pub(crate) fn device(&mut self, path: &str, kind: tar::EntryType, major: u32, minor: u32) {
+        let mut header = header(kind, 0o666);
+        header.set_device_major(major).expect("a GNU header");
+        header.set_device_minor(minor).expect("a GNU header");
+        self.0
+            .append_data(&mut header, path, &[][..])
+            .expect("write to memory");
+    }
+
     /// All of it.
     pub(crate) fn finish(self) -> Vec<u8> {
         self.0.into_inner().expect("write to memory")
@@ -201,25 +233,4 @@ fn header(kind: tar::EntryType, mode: u32) -> tar::Header {
     header.set_gid(0);
     header.set_size(0);
     header
-}
-
-fn busybox_layer() -> Vec<u8> {
-    let mut layer = Layer::new();
-    for directory in ["bin", "etc", "root", "home"] {
-        layer.directory(directory, 0o755);
-    }
-    layer.directory("tmp", 0o1777);
-    let busybox = fs::read("/bin/busybox").expect("it is installed");
-    layer.file("bin/busybox", 0o755, &busybox);
-    let applets = Command::new("/bin/busybox").arg("--list").output();
-    let applets = applets.expect("it runs").stdout;
-    for applet in String::from_utf8_lossy(&applets).lines() {
-        if applet != "busybox" {
-            layer.link(&format!("bin/{applet}"), "/bin/busybox");
-        }
-    }
-    let users = "root:x:0:0:root:/root:/bin/sh\nweb:x:33:34:web:/home:/bin/sh\n";
-    layer.file("etc/passwd", 0o644, users.as_bytes());
-    layer.file("etc/group", 0o644, b"root:x:0:\nweb:x:34:\n");
-    layer.finish()
 }

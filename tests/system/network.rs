@@ -1,14 +1,9 @@
 //! The network of the Linux engine, on a machine made of network namespaces.
 
-#[path = "network/alone.rs"]
 mod alone;
-#[path = "network/isolation.rs"]
 mod isolation;
-#[path = "network/lab.rs"]
 pub(super) mod lab;
-#[path = "network/lifetime.rs"]
 mod lifetime;
-#[path = "network/reach.rs"]
 mod reach;
 
 use std::net::Ipv4Addr;

@@ -1,19 +1,12 @@
 //! Unpacking layers as root: what GNU tar makes of the same archive, what hostile archives try, and stores on a full
 //! disk.
 
-#[path = "unpack/archive.rs"]
 mod archive;
-#[path = "unpack/excessive.rs"]
 mod excessive;
-#[path = "unpack/fidelity.rs"]
 mod fidelity;
-#[path = "unpack/hostile.rs"]
 mod hostile;
-#[path = "unpack/overlay.rs"]
 mod overlay;
-#[path = "unpack/random.rs"]
 mod random;
-#[path = "unpack/stores.rs"]
 mod stores;
 
 use std::path::{Path, PathBuf};

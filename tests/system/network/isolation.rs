@@ -11,10 +11,11 @@ use tfnz::node::engine::linux::network;
 
 use super::alone::{has_run_alone, node_netns};
 use super::lab::{
-    DOCKER0, MACHINE, METADATA, NEIGHBOUR, Netns, SERVER, eventually, hears_nothing, in_lab,
-    is_cut, passes, reached, receives, shell,
+    DOCKER0, MACHINE, METADATA, NEIGHBOUR, Netns, SERVER, hears_nothing, in_lab, is_cut, passes,
+    reached, receives, shell,
 };
 use super::{GATEWAY, NONE, UPLINK, container, create};
+use crate::common::wait_until;
 
 #[test]
 fn containers_cannot_reach_each_other_unless_allowed() {
@@ -72,7 +73,7 @@ fn permission_ends_with_the_container() {
         let pairs = || node.shell("nft list set inet tfnz pairs");
         assert!(pairs().contains(&format!("{from} . {to}")), "{}", pairs());
         drop(there);
-        eventually("the address is free", || {
+        wait_until("the address is free", || {
             matches!(lab.wait(network.allow(to, from)), Err(EngineError::Ended))
         });
         assert!(!pairs().contains(&to.to_string()), "{}", pairs());
@@ -129,7 +130,7 @@ const NEXT_HOP: Ipv4Addr = Ipv4Addr::new(10, 213, 255, 254);
 /// The link address that `netns` has found out for `ip`.
 fn netns_neighbour(netns: &Netns, ip: Ipv4Addr) -> String {
     let mut found = String::new();
-    eventually("the link address is known", || {
+    wait_until("the link address is known", || {
         netns.is_kept_from(ip, 1);
         found = netns.shell(&format!(
             "ip neighbour show {ip} | sed -n 's/.*lladdr \\([^ ]*\\).*/\\1/p'"
@@ -272,7 +273,7 @@ fn engines_are_isolated_from_each_other() {
         }
         let mut networks = networks.into_iter();
         drop(networks.next());
-        eventually("the first link is gone", || !lab.state().contains("tfnz-0"));
+        wait_until("the first link is gone", || !lab.state().contains("tfnz-0"));
         assert!(
             two.reaches(SERVER, 80),
             "the end of one does not harm the other"

@@ -16,13 +16,15 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 use nix::unistd::geteuid;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
+
+use crate::common::wait_until;
 
 /// The machine's address towards the outside.
 pub(crate) const MACHINE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
@@ -204,15 +206,6 @@ pub(crate) fn shell(script: &str) -> String {
     String::from_utf8(output.stdout).expect("text")
 }
 
-/// Waits until something is so.
-pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
-    let end = Instant::now() + DEADLINE;
-    while !is_so() {
-        assert!(Instant::now() < end, "not so in time: {what}");
-        thread::sleep(Duration::from_millis(5));
-    }
-}
-
 /// The machine and its surroundings.
 pub(crate) struct Lab {
     /// The machine itself.
@@ -261,7 +254,7 @@ impl Lab {
         ));
         // The end of a pair that was put into operation first drops what it should send until the kernel has seen the other.
         let settled = |netns: &Netns, link: &str| {
-            eventually("the link is in operation", || {
+            wait_until("the link is in operation", || {
                 netns
                     .shell(&format!("ip -o link show {link}"))
                     .contains("state UP")

@@ -6,8 +6,9 @@ use tfnz::node::engine::EngineError;
 use tfnz::node::engine::linux::network::{self, Network};
 
 use super::alone::{Owner, alone, has_run_alone, is_alone, node_netns, threads};
-use super::lab::{DOCKER0, MACHINE, Netns, SERVER, eventually, in_lab, reached, shell};
+use super::lab::{DOCKER0, MACHINE, Netns, SERVER, in_lab, reached, shell};
 use super::{NONE, UPLINK, container, create};
+use crate::common::wait_until;
 
 #[test]
 fn slot_in_use_is_refused_and_nothing_changes() {
@@ -54,8 +55,8 @@ fn nothing_is_left_after_shutdown_or_drop() {
             }
             drop(network);
             drop(attachment);
-            eventually("the machine is as before", || lab.state() == before);
-            eventually("the container has no link", || {
+            wait_until("the machine is as before", || lab.state() == before);
+            wait_until("the container has no link", || {
                 !netns.shell("ip -o link").contains("eth0")
             });
         }
@@ -77,7 +78,7 @@ fn kernel_removes_the_network_of_a_killed_owner() {
         );
         let mut owner = Owner::start(role.env(CONTAINER, container.path()));
         let _outside = lab.outside.listen("0.0.0.0", 80);
-        eventually("the container reaches the outside", || {
+        wait_until("the container reaches the outside", || {
             let ended = owner.0.try_wait().expect("wait");
             assert!(ended.is_none(), "the owner ended by itself: {ended:?}");
             container.reaches(SERVER, 80)
@@ -93,7 +94,7 @@ fn kernel_removes_the_network_of_a_killed_owner() {
         assert_eq!(reached(&container, &[MACHINE, DOCKER0, UPLINK]), NONE);
 
         drop(node);
-        eventually("the links are gone", || {
+        wait_until("the links are gone", || {
             !lab.state().contains(": tfnz-0") && !container.shell("ip -o link").contains("eth0")
         });
         assert_ne!(
@@ -139,7 +140,7 @@ fn another_process_goes_on_with_the_network_of_a_killed_one() {
         assert_eq!(reached(&kept, &[MACHINE, DOCKER0, UPLINK]), NONE);
         let _server = kept.listen("127.0.0.1", 81);
         lab.wait(attachment.connect(81)).expect("connected");
-        eventually("what was half made is gone", || {
+        wait_until("what was half made is gone", || {
             !half_made.shell("ip -o link").contains("eth0")
         });
         assert!(kept.is_kept_from(peer_ip, 80), "the pair is closed");
@@ -149,11 +150,11 @@ fn another_process_goes_on_with_the_network_of_a_killed_one() {
         assert!(![ip, peer_ip].contains(&fresh_attachment.ip()));
         assert!(fresh.reaches(SERVER, 80));
         drop(attachment);
-        eventually("its link is gone", || {
+        wait_until("its link is gone", || {
             !kept.shell("ip -o link").contains("eth0")
         });
         lab.wait(next.shutdown());
-        eventually("the uplink is gone", || !lab.state().contains(": tfnz-0"));
+        wait_until("the uplink is gone", || !lab.state().contains(": tfnz-0"));
     });
 }
 
@@ -197,14 +198,14 @@ fn hundred_containers_leave_nothing() {
         cycle(5);
         // Besides them there are the loopback interface and the uplink.
         let are_gone = || node_netns("self").shell("ip -o link").lines().count() == 2;
-        eventually("the first are gone", are_gone);
+        wait_until("the first are gone", are_gone);
         let before = possessions();
         cycle(100);
-        eventually("the others are gone", || {
+        wait_until("the others are gone", || {
             are_gone() && possessions() == before
         });
         drop(network);
-        eventually("all of it is gone", || {
+        wait_until("all of it is gone", || {
             let (descriptors, threads) = possessions();
             threads == 0 && descriptors < before.0
         });

@@ -9,10 +9,9 @@ use tfnz::node::engine::EngineError;
 use tfnz::node::engine::linux::network::Network;
 
 use super::alone::Owner;
-use super::lab::{
-    MACHINE, NEIGHBOUR, Netns, ROUTER, SERVER, eventually, in_lab, passes, receives, shell,
-};
+use super::lab::{MACHINE, NEIGHBOUR, Netns, ROUTER, SERVER, in_lab, passes, receives, shell};
 use super::{GATEWAY, container, create};
+use crate::common::wait_until;
 
 #[test]
 fn connect_reaches_servers_on_any_address_of_the_container() {
@@ -96,7 +95,7 @@ fn container_of_another_user_namespace_is_attached() {
         ]));
         let path = format!("/proc/{}/ns/net", owner.0.id());
         let link = |path: &str| std::fs::read_link(path).expect("read a link");
-        eventually("it has a network namespace", || {
+        wait_until("it has a network namespace", || {
             link(&path) != link("/proc/thread-self/ns/net")
         });
         let file = File::open(&path).expect("open the network namespace");
