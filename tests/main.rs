@@ -17,8 +17,6 @@ mod pair;
 mod processes;
 mod restart;
 mod resume;
-#[cfg(unix)]
-mod services;
 mod splice;
 mod storage;
 #[cfg(unix)]

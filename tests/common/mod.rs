@@ -241,6 +241,14 @@ pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
+/// What has the harness run this test alone. `module` is what `module_path!` says there.
+pub(crate) fn only(module: &str, test: &str) -> [String; 3] {
+    // The harness names it without the name of the crate.
+    let (_crate, module) = module.split_once("::").expect("a module within a crate");
+    let name = format!("{module}::{test}");
+    ["--exact".to_owned(), name, "--nocapture".to_owned()]
+}
+
 /// Whether a program is installed that a test needs. Without it the test is skipped, or fails where `CI` is set.
 pub(crate) fn installed(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();

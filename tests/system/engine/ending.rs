@@ -14,7 +14,7 @@ use tokio::io::AsyncReadExt;
 
 use super::bench::{Bench, add, busybox, program, shell, skip, state_directory};
 use super::traces::{Traces, slot, wait_until_no_process, wait_until_none};
-use crate::common::wait_until;
+use crate::common::{only, wait_until};
 
 /// Set for the process that is killed.
 const OWNER: &str = "TFNZ_TEST_ENGINE_OWNER";
@@ -134,11 +134,9 @@ fn killing_the_owner_kills_all_and_the_next_engine_sweeps() {
         return;
     }
     let state = state_directory();
-    // As the harness names it: without the name of the crate.
-    let module = module_path!().split_once("::").expect("a crate").1;
-    let owner_test = format!("{module}::owner");
     let mut owner = Command::new(std::env::current_exe().expect("known"))
-        .args(["--exact", &owner_test, "--ignored", "--nocapture"])
+        .args(only(module_path!(), "owner"))
+        .arg("--ignored")
         .env(OWNER, state.path())
         .stdout(ProcessStdio::piped())
         .spawn()

@@ -18,7 +18,7 @@ use tfnz::node::engine::{self, Adopted, Container, Engine, Spec};
 use tfnz::protocol::container::{Limits, Stdio, WindowSize};
 use tokio::io::AsyncReadExt;
 
-use crate::common::Program;
+use crate::common::{Program, only};
 use crate::system::engine::bench::{
     OUTPUT, add, busybox, exec, program, shell, skip, state_directory,
 };
@@ -71,12 +71,10 @@ impl Owner {
 
     /// Starts it as `program`, which is this one.
     fn start_as(mut program: Program, state: &Arc<TempDir>, lease: Duration) -> Self {
-        // As the harness names it: without the name of the crate.
-        let module = module_path!().split_once("::").expect("a crate").1;
         let mut process = program
             .command()
-            .args(["--exact", &format!("{module}::owner")])
-            .args(["--ignored", "--nocapture"])
+            .args(only(module_path!(), "owner"))
+            .arg("--ignored")
             .env(OWNER, state.path())
             .env(LEASE, lease.as_millis().to_string())
             .stdin(ProcessStdio::piped())

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command};
 
 use super::lab::{Netns, has_what_it_takes};
+use crate::common::only;
 
 /// Set for a test that is run again as a process of its own.
 const ROLE: &str = "TF_TEST_NETWORK_ROLE";
@@ -15,11 +16,8 @@ pub(crate) fn is_alone() -> bool {
 
 /// Runs a test as a process of its own, in the network namespace of the calling thread. `module` is what `module_path!` says.
 pub(crate) fn alone(module: &str, test: &str) -> Command {
-    let (_crate, module) = module.split_once("::").expect("a module within a crate");
     let mut command = Command::new(std::env::current_exe().expect("the path of this program"));
-    command
-        .args(["--exact", &format!("{module}::{test}"), "--nocapture"])
-        .env(ROLE, "1");
+    command.args(only(module, test)).env(ROLE, "1");
     command
 }
 
