@@ -3,10 +3,13 @@
 //! Exposed ports get a local port of the same number plus `--offset`; `-p` adds mappings, or replaces what an exposed port
 //! would have got.
 
-use std::collections::BTreeSet;
-use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+mod address;
+mod mapping;
 
+use std::collections::BTreeSet;
+
+pub(crate) use self::address::address;
+pub(crate) use self::mapping::{Interface, Mapping};
 use crate::cli::failure::Failure;
 use crate::protocol::image::{Port, Transport};
 
@@ -25,43 +28,6 @@ pub(crate) struct Plan {
     pub(crate) mappings: Vec<Mapping>,
     /// Exposed ports that are not TCP.
     pub(crate) skipped: Vec<Port>,
-}
-
-/// A local port that leads into the container.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Mapping {
-    /// Where the local port is bound.
-    pub(crate) interface: Interface,
-    /// Local port, 0 for any that is free.
-    pub(crate) local: u16,
-    /// Port in the container.
-    pub(crate) remote: u16,
-}
-
-/// Addresses of this machine that a port is bound on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Interface {
-    /// One address.
-    Address(IpAddr),
-    /// All of them, IPv4 and IPv6.
-    All,
-}
-
-impl Interface {
-    const LOOPBACK: Self = Self::Address(IpAddr::V4(Ipv4Addr::LOCALHOST));
-
-    /// Whether a port can be bound only on one of the two.
-    fn overlaps(self, other: Self) -> bool {
-        let Self::Address(one) = self else {
-            return true;
-        };
-        let Self::Address(other) = other else {
-            return true;
-        };
-        one == other
-            || (one.is_ipv4() == other.is_ipv4()
-                && (one.is_unspecified() || other.is_unspecified()))
-    }
 }
 
 impl Request {
@@ -83,7 +49,7 @@ impl Request {
         })?;
         let mut mappings = Vec::with_capacity(published.len());
         for text in published {
-            let mapping = parse_mapping(text, interface)?;
+            let mapping = Mapping::parse(text, interface)?;
             refuse_clash(&mappings, mapping)?;
             mappings.push(mapping);
         }
@@ -139,70 +105,6 @@ impl Request {
     }
 }
 
-fn parse_mapping(text: &str, default: Interface) -> Result<Mapping, Failure> {
-    let invalid = |reason: fmt::Arguments<'_>| {
-        Failure::arguments(format!(
-            "`-p {text}`: {reason}: expected [ADDR:]LOCAL:REMOTE, as in 8080:80 or 127.0.0.1:8080:80"
-        ))
-    };
-    let Some((rest, remote)) = text.rsplit_once(':') else {
-        return Err(invalid(format_args!("there is no `:` in it")).hint(format!(
-            "for a free local port, use -p 0:{}",
-            if text.parse::<u16>().is_ok() {
-                text
-            } else {
-                "80"
-            }
-        )));
-    };
-    let port: Port = remote
-        .parse()
-        .map_err(|_| invalid(format_args!("`{remote}` is not a port from 1 to 65535")))?;
-    if port.transport != Transport::Tcp {
-        return Err(invalid(format_args!(
-            "{port} cannot be published, only TCP can"
-        )));
-    }
-    let (interface, local) = match rest.rsplit_once(':') {
-        None => (default, rest),
-        Some((address, local)) => {
-            let address =
-                parse_address(address).map_err(|reason| invalid(format_args!("{reason}")))?;
-            (Interface::Address(address), local)
-        }
-    };
-    // `parse` would let a sign pass.
-    let local = Some(local)
-        .filter(|local| local.bytes().all(|byte| byte.is_ascii_digit()))
-        .and_then(|local| local.parse().ok())
-        .ok_or_else(|| invalid(format_args!("`{local}` is not a port from 0 to 65535")))?;
-    Ok(Mapping {
-        interface,
-        local,
-        remote: port.number,
-    })
-}
-
-fn parse_address(text: &str) -> Result<IpAddr, String> {
-    if text == "localhost" {
-        return Ok(Ipv4Addr::LOCALHOST.into());
-    }
-    if let Some(inner) = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')) {
-        return inner
-            .parse::<Ipv6Addr>()
-            .map(IpAddr::V6)
-            .map_err(|_| format!("`{inner}` is not an IPv6 address"));
-    }
-    if text.contains(':') {
-        return Err(format!(
-            "`{text}` is not an IPv4 address, and an IPv6 address is put in brackets"
-        ));
-    }
-    text.parse::<Ipv4Addr>()
-        .map(IpAddr::V4)
-        .map_err(|_| format!("`{text}` is not an IP address"))
-}
-
 fn refuse_clash(others: &[Mapping], mapping: Mapping) -> Result<(), Failure> {
     let clash = others.iter().find(|other| {
         mapping.local != 0
@@ -223,55 +125,6 @@ fn refuse_clash(others: &[Mapping], mapping: Mapping) -> Result<(), Failure> {
             "give one of them another local port: -p LOCAL:{}",
             mapping.remote
         ))),
-    }
-}
-
-/// What a person types to reach a container's port: a URL where the port is one that web servers use, else host and port.
-pub(crate) fn address(interface: Interface, local: u16, remote: u16) -> String {
-    let host = match interface {
-        Interface::All => "localhost".to_owned(),
-        Interface::Address(ip) if ip.is_unspecified() || ip == Ipv4Addr::LOCALHOST => {
-            "localhost".to_owned()
-        }
-        Interface::Address(IpAddr::V4(ip)) => ip.to_string(),
-        Interface::Address(IpAddr::V6(ip)) => format!("[{ip}]"),
-    };
-    match scheme(remote) {
-        Some(scheme) => format!("{scheme}://{host}:{local}"),
-        None => format!("{host}:{local}"),
-    }
-}
-
-/// The scheme of URLs for what usually listens on a port; none for well-known services that are no web servers.
-fn scheme(port: u16) -> Option<&'static str> {
-    match port {
-        443 | 8443 => Some("https"),
-        // ftp, ssh, telnet, smtp, dns, pop, imap, ldap, their TLS forms, and the common databases and queues.
-        20..=23
-        | 25
-        | 53
-        | 110
-        | 143
-        | 389
-        | 465
-        | 587
-        | 636
-        | 993
-        | 995
-        | 1433
-        | 1521
-        | 1883
-        | 3306
-        | 4222
-        | 5432
-        | 5672
-        | 6379
-        | 8883
-        | 9042
-        | 9092
-        | 11211
-        | 27017 => None,
-        _ => Some("http"),
     }
 }
 
@@ -485,19 +338,5 @@ mod tests {
         assert_eq!(plan.mappings.len(), 1);
         let skipped: Vec<String> = plan.skipped.iter().map(ToString::to_string).collect();
         assert_eq!(skipped, ["9/sctp", "53/udp"]);
-    }
-
-    #[test]
-    fn addresses_are_shown_as_one_would_type_them() {
-        let v6 = Interface::Address("::1".parse().expect("an address"));
-        let v4 = Interface::Address("10.0.0.1".parse().expect("an address"));
-        assert_eq!(
-            address(Interface::LOOPBACK, 8080, 80),
-            "http://localhost:8080"
-        );
-        assert_eq!(address(Interface::All, 8443, 443), "https://localhost:8443");
-        assert_eq!(address(Interface::LOOPBACK, 5432, 5432), "localhost:5432");
-        assert_eq!(address(v6, 8080, 80), "http://[::1]:8080");
-        assert_eq!(address(v4, 8080, 80), "http://10.0.0.1:8080");
     }
 }

@@ -5,73 +5,30 @@
 //! are those that were asked for, and whatever runs in a container ends with it. It confines nothing. Its containers end with
 //! it, unless it is [killed](FakeEngine::kill).
 
+mod container;
 mod process;
+mod program;
 
 use std::collections::{HashMap, HashSet};
-use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use sha2::Digest as _;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio_util::sync::CancellationToken;
 
-use self::process::{FakeProcess, Running};
-use super::{Adopted, Container, Engine, EngineError, Process, Program, Spec};
-use crate::ids::{ContainerId, Digest};
-use crate::protocol::container::{Exit, PrebootFile, Stdio, WindowSize};
+use self::container::{FakeContainer, Left, Shared};
+use self::process::Running;
+pub use self::program::{Context, Ports, Run};
+use super::{Adopted, Container, Engine, EngineError, Spec};
+use crate::ids::Digest;
+use crate::protocol::container::Exit;
 
 /// What a stream holds before its reader gets to it, in bytes: as a pipe of Linux.
 const BUFFER: usize = 64 << 10;
-
-/// A program: what it is given, to how it ends.
-pub type Run = Arc<dyn Fn(Context) -> BoxFuture<'static, Exit> + Send + Sync>;
-
-/// What a program is given.
-pub struct Context {
-    /// Its arguments, its own name first.
-    pub args: Vec<String>,
-    /// Its environment.
-    pub env: Vec<String>,
-    /// Files that the container was made with.
-    pub files: Vec<PrebootFile>,
-    /// Its standard input; at its end if nobody is to write there.
-    pub stdin: Box<dyn AsyncRead + Send + Unpin>,
-    /// Its standard output.
-    pub stdout: Box<dyn AsyncWrite + Send + Unpin>,
-    /// Its standard error.
-    pub stderr: Box<dyn AsyncWrite + Send + Unpin>,
-    /// Size of its terminal, if it has one.
-    pub size: watch::Receiver<Option<WindowSize>>,
-    /// Its container's ports.
-    pub ports: Ports,
-}
-
-/// The ports of a container: where on the loopback they are really listened on.
-#[derive(Clone, Default)]
-pub struct Ports(Arc<Mutex<HashMap<u16, SocketAddr>>>);
-
-impl Ports {
-    /// Listens on a port of the container.
-    ///
-    /// # Errors
-    ///
-    /// When the machine has no port free for it.
-    pub async fn listen(&self, port: u16) -> io::Result<TcpListener> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        locked(&self.0).insert(port, listener.local_addr()?);
-        Ok(listener)
-    }
-
-    fn address(&self, port: u16) -> Option<SocketAddr> {
-        locked(&self.0).get(&port).copied()
-    }
-}
 
 /// Runs functions as if they were containers.
 pub struct FakeEngine {
@@ -90,16 +47,6 @@ struct Machine {
     containers: AtomicU32,
     living: Mutex<Vec<Left>>,
     ended: CancellationToken,
-}
-
-/// A container that its engine may leave.
-#[derive(Clone)]
-struct Left {
-    id: ContainerId,
-    ip: Ipv4Addr,
-    program: Program,
-    shared: Arc<Shared>,
-    first: Arc<Running>,
 }
 
 /// What ends with an engine's process, and not when that is killed.
@@ -127,32 +74,12 @@ impl FakeEngine {
     /// `serve PORT`, which sends back what it is sent.
     #[must_use]
     pub fn new() -> Self {
-        let engine = Self {
-            programs: HashMap::new(),
+        Self {
+            programs: program::usual(),
             machine: Arc::default(),
             life: Arc::default(),
             left: Mutex::default(),
-        };
-        engine
-            .with_program("echo", |mut context| async move {
-                let line = format!("{}\n", context.args[1..].join(" "));
-                ended(&context.stdout.write_all(line.as_bytes()).await)
-            })
-            .with_program("cat", |mut context| async move {
-                ended(&tokio::io::copy(&mut context.stdin, &mut context.stdout).await)
-            })
-            .with_program("sleep", |_context| std::future::pending())
-            .with_program("exit", |context| async move {
-                let status = context.args.get(1).and_then(|text| text.parse().ok());
-                Exit::Code(status.unwrap_or(2))
-            })
-            .with_program("serve", |context| async move {
-                let port = context.args.get(1).and_then(|text| text.parse().ok());
-                let Some(port) = port else {
-                    return Exit::Code(2);
-                };
-                ended(&serve(&context.ports, port).await)
-            })
+        }
     }
 
     /// Has this engine's process die, as by `kill -9`, and starts the next one, which can take back the containers. Whatever is
@@ -179,26 +106,8 @@ impl FakeEngine {
     where
         F: Future<Output = Exit> + Send + 'static,
     {
-        let run: Run = Arc::new(move |context| run(context).boxed());
-        self.programs.insert(name.to_owned(), run);
+        self.programs.insert(name.to_owned(), program::boxed(run));
         self
-    }
-}
-
-fn ended<T>(result: &io::Result<T>) -> Exit {
-    Exit::Code(u8::from(result.is_err()))
-}
-
-async fn serve(ports: &Ports, port: u16) -> io::Result<()> {
-    let listener = ports.listen(port).await?;
-    let mut connections = tokio::task::JoinSet::new();
-    loop {
-        let (mut stream, _) = listener.accept().await?;
-        connections.spawn(async move {
-            let (mut read, mut write) = stream.split();
-            // The other side may break it off.
-            let _ = tokio::io::copy(&mut read, &mut write).await;
-        });
     }
 }
 
@@ -321,12 +230,7 @@ impl Engine for FakeEngine {
 
 impl FakeEngine {
     fn container(&self, left: Left) -> FakeContainer {
-        FakeContainer {
-            first: FakeProcess::new(&left.first, &self.life),
-            machine: Arc::clone(&self.machine),
-            life: Arc::clone(&self.life),
-            left,
-        }
+        FakeContainer::new(left, &self.machine, &self.life)
     }
 
     fn end(&self) {
@@ -342,240 +246,5 @@ impl Drop for FakeEngine {
     }
 }
 
-/// What the processes of a container share.
-struct Shared {
-    programs: HashMap<String, Run>,
-    files: Vec<PrebootFile>,
-    ports: Ports,
-    ended: CancellationToken,
-}
-
-struct FakeContainer {
-    left: Left,
-    first: FakeProcess,
-    machine: Arc<Machine>,
-    life: Arc<Life>,
-}
-
-impl FakeContainer {
-    fn end(&self) {
-        if !self.life.is_killed() {
-            self.left.shared.ended.cancel();
-            locked(&self.machine.living).retain(|left| left.id != self.left.id);
-        }
-    }
-}
-
-impl Drop for FakeContainer {
-    fn drop(&mut self) {
-        self.end();
-    }
-}
-
-impl Container for FakeContainer {
-    fn ip(&self) -> Ipv4Addr {
-        self.left.ip
-    }
-
-    fn start(&self) -> BoxFuture<'_, Result<(), EngineError>> {
-        async move {
-            self.left.first.start();
-            Ok(())
-        }
-        .boxed()
-    }
-
-    fn first_process(&self) -> &dyn Process {
-        &self.first
-    }
-
-    fn exec(
-        &self,
-        program: Program,
-        stdio: Stdio,
-    ) -> BoxFuture<'_, Result<Box<dyn Process>, EngineError>> {
-        async move {
-            let shared = &self.left.shared;
-            if shared.ended.is_cancelled() {
-                return Err(EngineError::Ended);
-            }
-            let over = self.life.over.clone();
-            let running = Arc::new(Running::new(shared, over, program, stdio));
-            running.start();
-            let process = FakeProcess::new(&running, &self.life);
-            Ok(Box::new(process) as Box<dyn Process>)
-        }
-        .boxed()
-    }
-
-    fn connect(&self, port: u16) -> BoxFuture<'_, io::Result<TcpStream>> {
-        async move {
-            let shared = &self.left.shared;
-            match shared.ports.address(port) {
-                Some(address) if !shared.ended.is_cancelled() => TcpStream::connect(address).await,
-                _ => Err(io::ErrorKind::ConnectionRefused.into()),
-            }
-        }
-        .boxed()
-    }
-
-    fn destroy(&self) -> BoxFuture<'_, Result<(), EngineError>> {
-        async move {
-            self.end();
-            self.first.wait().await;
-            Ok(())
-        }
-        .boxed()
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::ids::ContainerId;
-    use crate::protocol::container::Limits;
-
-    fn spec(args: &[&str]) -> Spec {
-        Spec {
-            id: ContainerId::random(),
-            layers: vec![],
-            files: vec![],
-            program: program(args),
-            stdio: ALL,
-            limits: Limits::default(),
-        }
-    }
-
-    fn program(args: &[&str]) -> Program {
-        Program {
-            args: args.iter().map(|arg| (*arg).to_owned()).collect(),
-            ..Program::default()
-        }
-    }
-
-    const ALL: Stdio = Stdio {
-        stdin: true,
-        output: true,
-        terminal: None,
-    };
-
-    #[tokio::test]
-    async fn a_first_process_runs_when_told_and_ends_when_told() {
-        let engine = FakeEngine::new();
-        let container = engine.create(spec(&["cat"])).await.expect("created");
-        let first = container.first_process();
-        let mut io = first.take_io();
-        assert!(first.take_io().stdin.is_none());
-        let (mut stdin, mut stdout) =
-            (io.stdin.take().expect("in"), io.stdout.take().expect("out"));
-        stdin.write_all(b"hello").await.expect("written");
-        assert!(first.wait().now_or_never().is_none());
-        container.start().await.expect("started");
-        let mut text = [0; 5];
-        stdout.read_exact(&mut text).await.expect("read");
-        assert_eq!(&text, b"hello");
-        first.signal(15).await.expect("sent");
-        assert_eq!(first.wait().await, Exit::Signal(15));
-        assert!(matches!(first.signal(9).await, Err(EngineError::Ended)));
-    }
-
-    #[tokio::test]
-    async fn a_killed_engine_leaves_its_containers_to_the_next() {
-        let killed = FakeEngine::new();
-        let (cat, asleep) = (spec(&["cat"]), spec(&["exit", "3"]));
-        let container = killed.create(cat.clone()).await.expect("created");
-        let waits = killed.create(asleep.clone()).await.expect("created");
-        let gone = killed.create(spec(&["sleep"])).await.expect("created");
-        gone.destroy().await.expect("destroyed");
-        container.start().await.expect("started");
-        let further = container.exec(program(&["sleep"]), ALL).await;
-        let further = further.expect("started");
-        let mut io = container.first_process().take_io();
-        let stdin = io.stdin.as_mut().expect("it is there");
-        stdin.write_all(b"unread").await.expect("written");
-
-        let engine = killed.kill();
-        assert_eq!(further.wait().await, Exit::Signal(9));
-        drop((io, container, waits, further));
-        killed.shutdown().await;
-        drop(killed);
-
-        let mut adopted = engine.adopt().await.expect("adopted");
-        assert!(engine.adopt().await.expect("adopted").is_empty());
-        let ids: Vec<_> = adopted.iter().map(|adopted| adopted.id.clone()).collect();
-        assert_eq!(ids, [cat.id, asleep.id]);
-        let waits = adopted.pop().expect("two");
-        assert_eq!(waits.program, asleep.program);
-        waits.container.start().await.expect("started");
-        let exit = waits.container.first_process().wait().await;
-        assert_eq!(exit, Exit::Code(3));
-        let cat = adopted.pop().expect("two").container;
-        let mut io = cat.first_process().take_io();
-        let mut text = [0; 6];
-        let stdout = io.stdout.as_mut().expect("it is there");
-        stdout.read_exact(&mut text).await.expect("read");
-        assert_eq!(&text, b"unread");
-        drop(io.stdin);
-        assert_eq!(cat.first_process().wait().await, Exit::Code(0));
-    }
-
-    #[tokio::test]
-    async fn a_server_is_reached_until_its_container_ends() {
-        let engine = FakeEngine::new();
-        let container = engine.create(spec(&["sleep"])).await.expect("created");
-        container.start().await.expect("started");
-        assert!(container.connect(80).await.is_err());
-        let server = container
-            .exec(program(&["serve", "80"]), Stdio::default())
-            .await
-            .expect("started");
-        let mut stream = loop {
-            match container.connect(80).await {
-                Ok(stream) => break stream,
-                Err(_) => tokio::task::yield_now().await,
-            }
-        };
-        stream.write_all(b"x").await.expect("sent");
-        assert_eq!(stream.read_u8().await.expect("echoed"), b'x');
-        container.destroy().await.expect("destroyed");
-        assert_eq!(server.wait().await, Exit::Signal(9));
-        assert!(container.connect(80).await.is_err());
-    }
-
-    #[tokio::test]
-    async fn ends_are_told_apart() {
-        let engine = FakeEngine::new();
-        for (args, expected) in [(&["exit", "7"][..], 7), (&["echo", "x"], 0)] {
-            let container = engine.create(spec(args)).await.expect("created");
-            container.start().await.expect("started");
-            assert_eq!(container.first_process().wait().await, Exit::Code(expected));
-        }
-        let container = engine.create(spec(&["nothing"])).await.expect("created");
-        container.start().await.expect("started");
-        assert!(matches!(
-            container.first_process().wait().await,
-            Exit::NotFound(_)
-        ));
-        let container = engine.create(spec(&["sleep"])).await.expect("created");
-        engine.shutdown().await;
-        assert_eq!(container.first_process().wait().await, Exit::Signal(9));
-    }
-
-    #[tokio::test]
-    async fn layers_are_verified() {
-        let engine = FakeEngine::new();
-        let digest = Digest::of(b"layer");
-        let add =
-            |content: &'static [u8]| engine.add_layer(digest, Box::new(content), Box::new(|_| {}));
-        assert!(matches!(
-            add(b"other").await,
-            Err(EngineError::WrongDigest { .. })
-        ));
-        let mut needs = spec(&["exit", "0"]);
-        needs.layers = vec![digest];
-        assert!(engine.create(needs.clone()).await.is_err());
-        add(b"layer").await.expect("added");
-        assert!(engine.has_layer(&digest));
-        engine.create(needs).await.expect("created");
-    }
-}
+mod tests;
