@@ -65,7 +65,7 @@ impl Program {
 
     fn read(self, matches: &clap::ArgMatches) -> Result<(Global, Verb), clap::Error> {
         match self {
-            Self::Tf => Tf::from_arg_matches(matches).map(|tf| (tf.global, tf.verb)),
+            Self::Tf => Tf::from_arg_matches(matches).map(|tf| (tf.global, tf.verb.named)),
             Self::Tfcache => Tfcache::from_arg_matches(matches).map(|tfcache| {
                 (
                     tfcache.global,
@@ -180,8 +180,8 @@ fn ending_of_write(printer: &Printer, written: io::Result<()>) -> Ending {
 /// How much is said. What serves others has nothing to show but its log.
 fn verbosity(global: &Global, verb: &Verb) -> Verbosity {
     let serves = match verb {
-        Verb::Location(options) => matches!(options.verb, args::LocationVerb::Serve(_)),
-        Verb::Node(options) => matches!(options.verb, args::NodeVerb::Serve { .. }),
+        Verb::Location(options) => matches!(options.verb.named, args::LocationVerb::Serve(_)),
+        Verb::Node(options) => matches!(options.verb.named, args::NodeVerb::Serve { .. }),
         _ => false,
     };
     match Verbosity::of(global) {

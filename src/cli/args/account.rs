@@ -2,18 +2,14 @@
 
 use clap::{Args, Subcommand, ValueHint};
 
+use super::Verbs;
+
 /// Join a location, or take an account to another machine
 #[derive(Debug, Args)]
-#[command(
-    subcommand_value_name = "VERB",
-    subcommand_help_heading = "Verbs",
-    subcommand_required = true,
-    arg_required_else_help = true
-)]
 pub(crate) struct Account {
     /// What to do.
-    #[command(subcommand)]
-    pub(crate) verb: AccountVerb,
+    #[command(flatten)]
+    pub(crate) verb: Verbs<AccountVerb>,
 }
 
 /// What can be done with accounts.

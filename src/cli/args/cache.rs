@@ -2,22 +2,18 @@
 
 use clap::{Args, Subcommand, ValueHint};
 
+use super::Verbs;
+
 /// Make images available to the location, so that a later run sends nothing
 ///
 /// A kept image stays at the location when the session has ended, until it is removed. Layers that several images share
 /// are kept once.
 #[derive(Debug, Args)]
-#[command(
-    override_usage = "tf cache [OPTIONS] IMAGE\n       tf cache [OPTIONS] VERB ...",
-    subcommand_value_name = "VERB",
-    subcommand_help_heading = "Verbs",
-    subcommand_required = true,
-    arg_required_else_help = true
-)]
+#[command(override_usage = "tf cache [OPTIONS] IMAGE\n       tf cache [OPTIONS] VERB ...")]
 pub(crate) struct Cache {
     /// What to do with the kept images.
-    #[command(subcommand)]
-    pub(crate) verb: CacheVerb,
+    #[command(flatten)]
+    pub(crate) verb: Verbs<CacheVerb>,
 }
 
 /// What can be done with the images that a location keeps.

@@ -2,21 +2,17 @@
 
 use clap::{Args, Subcommand, ValueHint};
 
+use super::Verbs;
+
 /// Serve a location, and let people and machines in
 ///
 /// All verbs but `serve` are for whoever can read the location's state directory. They work while the location serves, and
 /// also when it does not.
 #[derive(Debug, Args)]
-#[command(
-    subcommand_value_name = "VERB",
-    subcommand_help_heading = "Verbs",
-    subcommand_required = true,
-    arg_required_else_help = true
-)]
 pub(crate) struct Location {
     /// What to do.
-    #[command(subcommand)]
-    pub(crate) verb: LocationVerb,
+    #[command(flatten)]
+    pub(crate) verb: Verbs<LocationVerb>,
 }
 
 /// What can be done with a location of one's own.

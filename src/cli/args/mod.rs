@@ -11,6 +11,7 @@ mod locations;
 mod node;
 mod run;
 mod service;
+mod verbs;
 
 pub(crate) use account::{Account, AccountVerb};
 pub(crate) use cache::{Cache, CacheVerb};
@@ -20,6 +21,7 @@ pub(crate) use locations::{Locations, LocationsVerb};
 pub(crate) use node::{Node, NodeVerb};
 pub(crate) use run::{Run, Streams};
 pub(crate) use service::{ImageService, Install, Installed, Place, Service, ServiceVerb};
+pub(crate) use verbs::Verbs;
 
 use std::path::PathBuf;
 
@@ -36,11 +38,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueHint};
         tf ends, nothing of it is left anywhere. With no location configured, this machine is both.",
     override_usage = "tf [OPTIONS] IMAGE [COMMAND [ARG]...]\n       tf [OPTIONS] VERB ...",
     after_help = "`tf IMAGE` is short for `tf run IMAGE`; its options are listed by `tf run --help`.\n\n\
-        Try:  tf --offset 8000 hello",
-    subcommand_value_name = "VERB",
-    subcommand_help_heading = "Verbs",
-    subcommand_required = true,
-    arg_required_else_help = true
+        Try:  tf --offset 8000 hello"
 )]
 pub(crate) struct Tf {
     /// What all verbs understand.
@@ -48,8 +46,8 @@ pub(crate) struct Tf {
     pub(crate) global: Global,
 
     /// What to do.
-    #[command(subcommand)]
-    pub(crate) verb: Verb,
+    #[command(flatten)]
+    pub(crate) verb: Verbs<Verb>,
 }
 
 /// The command line of `tfcache`, which is `tf cache` under a name of its own.
@@ -60,11 +58,7 @@ pub(crate) struct Tf {
     about = "Make images available to the location",
     long_about = "Make images available to the location, so that a later run sends nothing.\n\n\
         `tfcache` is `tf cache` under a name of its own.",
-    override_usage = "tfcache [OPTIONS] IMAGE\n       tfcache [OPTIONS] VERB ...",
-    subcommand_value_name = "VERB",
-    subcommand_help_heading = "Verbs",
-    subcommand_required = true,
-    arg_required_else_help = true
+    override_usage = "tfcache [OPTIONS] IMAGE\n       tfcache [OPTIONS] VERB ..."
 )]
 pub(crate) struct Tfcache {
     /// What all verbs understand.
@@ -72,8 +66,8 @@ pub(crate) struct Tfcache {
     pub(crate) global: Global,
 
     /// What to do with the kept images.
-    #[command(subcommand)]
-    pub(crate) verb: CacheVerb,
+    #[command(flatten)]
+    pub(crate) verb: Verbs<CacheVerb>,
 }
 
 /// Options that every verb understands, before the verb or after it.

@@ -2,18 +2,14 @@
 
 use clap::{Args, Subcommand, ValueHint};
 
+use super::Verbs;
+
 /// Run containers for a location on this machine
 #[derive(Debug, Args)]
-#[command(
-    subcommand_value_name = "VERB",
-    subcommand_help_heading = "Verbs",
-    subcommand_required = true,
-    arg_required_else_help = true
-)]
 pub(crate) struct Node {
     /// What to do.
-    #[command(subcommand)]
-    pub(crate) verb: NodeVerb,
+    #[command(flatten)]
+    pub(crate) verb: Verbs<NodeVerb>,
 }
 
 /// What can be done with a node.

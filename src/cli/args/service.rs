@@ -4,27 +4,21 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueHint};
 
-use super::{Run, Serve};
+use super::{Run, Serve, Verbs};
 
 /// Keep an image, a location or a node running as a systemd service
 ///
 /// A service is a unit of the calling user's systemd, or with --system one of the machine's, which starts it again when it
 /// ends and when the machine starts. Its log is in the journal.
 #[derive(Debug, Args)]
-#[command(
-    subcommand_value_name = "VERB",
-    subcommand_help_heading = "Verbs",
-    subcommand_required = true,
-    arg_required_else_help = true
-)]
 pub(crate) struct Service {
     /// Whose systemd it is.
     #[command(flatten)]
     pub(crate) place: Place,
 
     /// What to do.
-    #[command(subcommand)]
-    pub(crate) verb: ServiceVerb,
+    #[command(flatten)]
+    pub(crate) verb: Verbs<ServiceVerb>,
 }
 
 /// Where services are.
@@ -74,10 +68,6 @@ pub(crate) enum ServiceVerb {
 /// the other verbs, too.
 #[derive(Debug, Args)]
 #[command(
-    subcommand_value_name = "VERB",
-    subcommand_help_heading = "Verbs",
-    subcommand_required = true,
-    arg_required_else_help = true,
     override_usage = "tf service install [OPTIONS] IMAGE [COMMAND [ARG]...]\n       \
         tf service install [OPTIONS] location|node ..."
 )]
@@ -106,8 +96,8 @@ pub(crate) struct Install {
     pub(crate) account_from_stdin: bool,
 
     /// What is to run.
-    #[command(subcommand)]
-    pub(crate) what: Installed,
+    #[command(flatten)]
+    pub(crate) what: Verbs<Installed>,
 }
 
 /// What can be a service.

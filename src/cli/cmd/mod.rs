@@ -38,16 +38,16 @@ const HALF_MADE: Duration = Duration::from_secs(1);
 pub(super) async fn dispatch(context: &Context, verb: Verb) -> Result<Ending, Failure> {
     match verb {
         Verb::Run(options) => run::run(context, *options).await,
-        Verb::Cache(options) => cache::run(context, options.verb).await,
+        Verb::Cache(options) => cache::run(context, options.verb.named).await,
         Verb::Describe(options) => describe::run(context, &options).await,
         Verb::LastImage(_) => last_image::run(context).await,
         Verb::Ps(options) => containers::list(context, &options).await,
         Verb::Stop(options) => containers::stop(context, &options).await,
         Verb::Resources(options) => resources::run(context, &options).await,
-        Verb::Account(options) => account::run(context, options.verb).await,
+        Verb::Account(options) => account::run(context, options.verb.named).await,
         Verb::Locations(options) => locations::run(context, options),
-        Verb::Location(options) => location::run(context, options.verb).await,
-        Verb::Node(options) => Box::pin(node::run(context, options.verb)).await,
+        Verb::Location(options) => location::run(context, options.verb.named).await,
+        Verb::Node(options) => Box::pin(node::run(context, options.verb.named)).await,
         #[cfg(not(unix))]
         Verb::Service(_) => Err(Failure::operation(
             "services are units of systemd, which is on Linux only",

@@ -46,7 +46,7 @@ pub(super) async fn run(context: &Context, options: Service) -> Result<Ending, F
     }
     // What systemd or a server was asked to do goes on there; nothing here has to be cleaned up but by `install` itself.
     let work = async {
-        match verb {
+        match verb.named {
             ServiceVerb::Install(options) => match &place.host {
                 Some(host) => install_on(context, &place, host, options).await,
                 None => install(context, scope(&place), options).await,
@@ -91,7 +91,7 @@ async fn install(context: &Context, scope: Scope, options: Install) -> Result<En
     }
     let systemd = Systemd::new(scope)?;
     let config = Config::from_env().map_err(|error| Failure::from_error(&error))?;
-    let mut unit = unit(&context.global, &config, scope, &options.what)?;
+    let mut unit = unit(&context.global, &config, scope, &options.what.named)?;
     let account = if options.account_from_stdin {
         let directory = systemd.account(&unit.name);
         set_home(&mut unit, text_of(&directory)?);
@@ -116,7 +116,7 @@ async fn install(context: &Context, scope: Scope, options: Install) -> Result<En
                 "there is a service `{name}` already: {}",
                 path.display()
             ));
-            return Err(match (ours, &options.what) {
+            return Err(match (ours, &options.what.named) {
                 (false, _) => failure.hint("it was not written by tf: remove it by hand"),
                 (true, Installed::Image(_)) => failure
                     .hint("take its place with --replace, or choose another name with --name"),
@@ -124,7 +124,7 @@ async fn install(context: &Context, scope: Scope, options: Install) -> Result<En
             });
         }
     }
-    if let Installed::Node { join } = &options.what {
+    if let Installed::Node { join } = &options.what.named {
         join_location(context, config, join.as_deref()).await?;
     }
     if let Some((account, directory)) = account {
@@ -346,7 +346,7 @@ async fn install_on(
         input = account.to_lines();
         // It is the only one that the service has.
         global.location = None;
-    } else if matches!(options.what, Installed::Image(_)) {
+    } else if matches!(options.what.named, Installed::Image(_)) {
         global.location = global.location.or(config.location);
     }
     words::global(&global, &mut words);
@@ -358,7 +358,7 @@ async fn install_on(
     ] {
         words.extend(given.then(|| word.to_owned()));
     }
-    match &options.what {
+    match &options.what.named {
         Installed::Image(options) => {
             words.push("image".to_owned());
             // Found out here, before anything is sent.

@@ -178,13 +178,13 @@ mod tests {
             ]
             .concat();
             let tf = parse(&whole);
-            let Verb::Service(service) = tf.verb else {
+            let Verb::Service(service) = tf.verb.named else {
                 panic!("{whole:?}")
             };
-            let ServiceVerb::Install(install) = service.verb else {
+            let ServiceVerb::Install(install) = service.verb.named else {
                 panic!("{whole:?}")
             };
-            let Installed::Image(options) = install.what else {
+            let Installed::Image(options) = install.what.named else {
                 panic!("{whole:?}")
             };
             let mut words = Vec::new();
@@ -193,7 +193,7 @@ mod tests {
             run(&options.run, &mut words);
             let again: Vec<&str> = words.iter().map(String::as_str).collect();
             let again = parse(&again);
-            let Verb::Run(read) = again.verb else {
+            let Verb::Run(read) = again.verb.named else {
                 panic!("{words:?}")
             };
             assert_eq!(format!("{read:?}"), format!("{:?}", options.run));
@@ -216,13 +216,13 @@ mod tests {
         ] {
             let mut words = vec!["service", "install"];
             words.extend(line.split(' '));
-            let Verb::Service(service) = parse(&words).verb else {
+            let Verb::Service(service) = parse(&words).verb.named else {
                 panic!("{line}")
             };
-            let ServiceVerb::Install(install) = service.verb else {
+            let ServiceVerb::Install(install) = service.verb.named else {
                 panic!("{line}")
             };
-            let found = match install.what {
+            let found = match install.what.named {
                 Installed::Image(_) => "image",
                 Installed::Location(_) => "location",
                 Installed::Node { .. } => "node",
