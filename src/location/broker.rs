@@ -213,7 +213,7 @@ impl Broker {
         self.strike(lost.missing);
         if !lost.surplus.is_empty() {
             let count = lost.surplus.len();
-            tracing::info!("{count} containers of node {id} belong to no session any more");
+            tracing::info!("containers of node {id} that belong to no session any more: {count}");
             tokio::spawn(destroy_surplus(link.clone(), lost.surplus));
         }
         if let Some(former) = former {

@@ -228,7 +228,7 @@ impl Images {
             [] => Ok((row.description, held)),
             missing => {
                 let text = format!(
-                    "{} of the image's {} layers are not uploaded yet",
+                    "not all layers of the image are uploaded yet: {} of {} are missing",
                     missing.len(),
                     digests.len()
                 );

@@ -358,7 +358,7 @@ fn check_count(
     }
     Err(storage.malformed(
         "the manifest",
-        format!("it lists {stored} layers, but the image's configuration {expected}"),
+        format!("it and the image's configuration differ in the number of layers: {stored} and {expected}"),
     ))
 }
 

@@ -221,7 +221,7 @@ impl Repository {
             return Ok(description);
         }
         let reason = format!(
-            "it has {} layers, but the manifest {}",
+            "it and the manifest differ in the number of layers: {} and {}",
             description.layers.len(),
             manifest.layers.len()
         );

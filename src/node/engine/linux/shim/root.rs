@@ -20,8 +20,8 @@ use super::view;
 
 /// Where a container's root file system is mounted, in its own mount namespace.
 pub(super) const ROOT: &str = "/root";
-/// Where its bundle is, likewise.
-pub(super) const BUNDLE: &str = "/bundle";
+/// Where the parts are that it is made of, likewise: the layers, and files that are kept in memory.
+pub(super) const PARTS: &str = "/parts";
 
 /// Which addresses a container knows by name.
 const HOSTS: &str = "/etc/hosts";
@@ -34,7 +34,7 @@ const IN_MEMORY: usize = 1 << 20;
 pub(super) fn mount_root(create: &Create, users: &OwnedFd) -> Result<(), Problem> {
     mount(
         Some("tmpfs"),
-        BUNDLE,
+        PARTS,
         Some("tmpfs"),
         MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC,
         Some("mode=0755"),
@@ -47,7 +47,7 @@ pub(super) fn mount_root(create: &Create, users: &OwnedFd) -> Result<(), Problem
     // A new inode on a busy disk takes longer than all else here, and what is little fits into memory.
     let length: usize = create.files.iter().map(|file| file.content.len()).sum();
     let place = if length <= IN_MEMORY {
-        Path::new(BUNDLE)
+        Path::new(PARTS)
     } else {
         &directory
     };
@@ -98,7 +98,7 @@ fn mount_hosts(directory: &Path) -> Result<(), Problem> {
 ///
 /// The names are short, relative to the working directory, because all options together must fit into a page.
 fn mount_layers(create: &Create, users: &OwnedFd) -> Result<String, Problem> {
-    let layers = Path::new(BUNDLE).join("layers");
+    let layers = Path::new(PARTS).join("layers");
     fs::create_dir(&layers).step("make a directory for the layers")?;
     std::env::set_current_dir(&layers).step("change to the directory of the layers")?;
     let mut names = Vec::with_capacity(create.layers.len());

@@ -70,7 +70,7 @@ impl View {
                 "sys",
                 "proc",
                 "root",
-                "bundle",
+                "parts",
             ] {
                 fs::create_dir(directory)?;
             }
