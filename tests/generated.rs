@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use crate::common::{Program, installed, tf};
+use crate::common::{Done, Program, installed, tf};
 
 /// Directories that hold nothing but generated files.
 const DIRECTORIES: [&str; 2] = ["man", "completions"];
@@ -185,6 +185,18 @@ fn shell(program: &str) -> Program {
     shell
 }
 
+/// What a shell's script makes of the lines that are typed.
+#[track_caller]
+fn answers(program: &str, options: &[&str], script: &str) -> Done {
+    let shell = shell(program).args(options).args(["-c", script]);
+    shell.input(typed().as_bytes()).run().code(0)
+}
+
+/// What shells show that show all candidates.
+fn all(_line: &str, candidates: &[&str]) -> Vec<String> {
+    candidates.iter().map(ToString::to_string).collect()
+}
+
 /// Compares what a shell has completed, a line for each of [`LINES`] with words between spaces, with what was expected.
 #[track_caller]
 fn compare(answers: &str, expected: impl Fn(&str, &[&str]) -> Vec<String>) {
@@ -214,16 +226,8 @@ fn bash_completes() {
             echo "${COMPREPLY[*]}"
         done
     "#;
-    let lines = typed();
-    let done = shell("bash")
-        .args(["--norc", "-c", script])
-        .input(lines.as_bytes())
-        .run()
-        .code(0)
-        .no_stderr();
-    compare(&done.stdout, |_, candidates| {
-        candidates.iter().map(ToString::to_string).collect()
-    });
+    let answers = answers("bash", &["--norc"], script).no_stderr();
+    compare(&answers.stdout, all);
 }
 
 #[test]
@@ -264,16 +268,8 @@ fn fish_completes() {
             echo (complete -C $line | string replace -r '\t.*' '')
         end
     ";
-    let lines = typed();
-    let done = shell("fish")
-        .args(["--no-config", "-c", script])
-        .input(lines.as_bytes())
-        .run()
-        .code(0)
-        .no_stderr();
-    compare(&done.stdout, |_, candidates| {
-        candidates.iter().map(ToString::to_string).collect()
-    });
+    let answers = answers("fish", &["--no-config"], script).no_stderr();
+    compare(&answers.stdout, all);
 }
 
 #[test]
@@ -305,13 +301,8 @@ fn zsh_completes() {
         zpty -d shell
         cat $answers
     "#;
-    let lines = typed();
-    let done = shell("zsh")
-        .args(["-f", "-c", script])
-        .input(lines.as_bytes())
-        .run()
-        .code(0);
-    compare(&done.stdout, |line, candidates| {
+    let answers = answers("zsh", &["-f"], script);
+    compare(&answers.stdout, |line, candidates| {
         let mut words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
         if let [candidate] = candidates {
             let last = words.last_mut().expect("a line has words");

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use tfnz::image::archive::{self, ArchiveError};
 use tfnz::image::{Image, Options};
 
-use crate::common::images::{Collected, Compression, Entries, all_missing, amd64};
+use crate::common::images::{Compression, Entries, amd64};
 
 fn temp() -> TempDir {
     tempfile::tempdir().expect("temporary directory")
@@ -31,15 +31,6 @@ async fn open_error(path: &Path) -> ArchiveError {
         Ok(_) => panic!("{} was opened", path.display()),
         Err(error) => error,
     }
-}
-
-async fn read_all(image: &Image) -> std::io::Result<Collected> {
-    let collected = Collected::default();
-    let source = image.source.as_ref().expect("an archive has layers");
-    source
-        .read(&all_missing(&image.description), &collected)
-        .await?;
-    Ok(collected)
 }
 
 /// An archive in a temporary directory.

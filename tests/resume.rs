@@ -7,7 +7,7 @@ use std::time::Duration;
 use tfnz::ids::ContainerId;
 use tfnz::keys::SecretKey;
 use tfnz::link::{
-    CloseReason, ConnectError, Dial, Inbound, Incoming, Link, Status, connect, memory,
+    ByteStream, CloseReason, ConnectError, Dial, Inbound, Incoming, Link, Status, connect, memory,
 };
 use tfnz::protocol::container::Exit;
 use tfnz::protocol::handshake::Refusal;
@@ -142,19 +142,16 @@ async fn a_session_survives_a_cut_anywhere() {
     const LENGTH: usize = 70_000;
     let (sent, received, _) = session(Vec::new(), LENGTH).await.expect("nothing is cut");
     let points = |total: usize| (0..600).step_by(7).chain((600..total).step_by(total / 60));
+    let sends = points(sent).map(|sends| Fate {
+        sends,
+        ..Fate::default()
+    });
+    let receives = points(received).map(|receives| Fate {
+        receives,
+        ..Fate::default()
+    });
     let mut survived = 0;
-    for sends in points(sent) {
-        let fate = Fate {
-            sends,
-            ..Fate::default()
-        };
-        survived += usize::from(session(vec![fate], LENGTH).await.is_some());
-    }
-    for receives in points(received) {
-        let fate = Fate {
-            receives,
-            ..Fate::default()
-        };
+    for fate in sends.chain(receives) {
         survived += usize::from(session(vec![fate], LENGTH).await.is_some());
     }
     // All but those that were cut within the handshake.
@@ -240,22 +237,32 @@ async fn a_session_survives_flipped_bits() {
     }
 }
 
-#[tokio::test(start_paused = true)]
-async fn the_status_tells_of_a_lost_connection() {
-    let (dial, listener) = memory();
+/// A way to connect of which the first connection breaks, though not before the handshake is done.
+fn breaking(dial: impl Dial) -> Cut {
     let fate = Fate {
         sends: 5000,
         ..Fate::default()
     };
-    let cut = Cut::new(dial.clone(), [fate]);
+    Cut::new(dial, [fate])
+}
+
+/// Sends more than goes through a connection that breaks.
+async fn break_it(stream: &mut ByteStream) {
+    let sent = stream.write_all(&content(1, 20_000)).await;
+    sent.expect("it is taken");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_status_tells_of_a_lost_connection() {
+    let (dial, listener) = memory();
+    let cut = breaking(dial.clone());
     let pair = Pair::over(cut.clone(), listener, LINGER).await;
     let (nowhere, _) = memory();
     cut.redirect(nowhere);
     let mut status = pair.client.status();
     assert_eq!(*status.borrow(), Status::Up);
     let mut stream = pair.client.open(&1_u32).await.expect("up");
-    let sent = stream.write_all(&content(1, 20_000)).await;
-    sent.expect("it is taken");
+    break_it(&mut stream).await;
     let down = status.wait_for(|status| matches!(status, Status::Down { .. }));
     down.await.expect("the link lives");
     cut.redirect(dial);
@@ -266,11 +273,7 @@ async fn the_status_tells_of_a_lost_connection() {
 #[tokio::test(start_paused = true)]
 async fn a_client_that_stays_away_expires() {
     let (dial, listener) = memory();
-    let fate = Fate {
-        sends: 5000,
-        ..Fate::default()
-    };
-    let cut = Cut::new(dial, [fate]);
+    let cut = breaking(dial);
     // Nobody listens there any more.
     let (nowhere, _) = memory();
     let mut pair = Pair::over(cut.clone(), listener, LINGER).await;
@@ -281,10 +284,7 @@ async fn a_client_that_stays_away_expires() {
     };
     let (_, mut other) = opened.accept::<u32>().expect("well-formed");
     let start = tokio::time::Instant::now();
-    stream
-        .write_all(&content(1, 20_000))
-        .await
-        .expect("it is taken");
+    break_it(&mut stream).await;
     let call = Wake {
         container: ContainerId::random(),
     };
@@ -301,17 +301,12 @@ async fn a_client_that_stays_away_expires() {
 #[tokio::test(start_paused = true)]
 async fn a_session_that_is_not_to_wait_ends_with_its_connection() {
     let (dial, listener) = memory();
-    let fate = Fate {
-        sends: 5000,
-        ..Fate::default()
-    };
     // What dials again would find the location.
-    let cut = Cut::new(dial, [fate]);
+    let cut = breaking(dial);
     let pair = Pair::over(cut, listener, Duration::ZERO).await;
     let mut stream = pair.client.open(&1_u32).await.expect("up");
     let start = tokio::time::Instant::now();
-    let sent = stream.write_all(&content(1, 20_000)).await;
-    sent.expect("it is taken");
+    break_it(&mut stream).await;
     assert_eq!(pair.client.closed().await, CloseReason::Expired);
     assert_eq!(pair.server.closed().await, CloseReason::Expired);
     assert!(start.elapsed() < Duration::from_secs(1));
@@ -320,17 +315,12 @@ async fn a_session_that_is_not_to_wait_ends_with_its_connection() {
 /// A link whose connection was lost a while ago, with the way to make it again, and to where it would lead.
 async fn lost() -> (Pair, Cut, impl Dial + Clone) {
     let (dial, listener) = memory();
-    let fate = Fate {
-        sends: 5000,
-        ..Fate::default()
-    };
-    let cut = Cut::new(dial.clone(), [fate]);
+    let cut = breaking(dial.clone());
     let pair = Pair::over(cut.clone(), listener, LINGER).await;
     let (nowhere, _) = memory();
     cut.redirect(nowhere);
     let mut stream = pair.client.open(&1_u32).await.expect("up");
-    let sent = stream.write_all(&content(1, 20_000)).await;
-    sent.expect("it is taken");
+    break_it(&mut stream).await;
     tokio::time::sleep(LINGER / 2).await;
     assert!(matches!(
         *pair.client.status().borrow(),
@@ -396,11 +386,7 @@ async fn dropping_all_of_a_link_ends_it() {
 #[tokio::test(start_paused = true)]
 async fn a_restarted_location_does_not_know_the_session() {
     let (dial, listener) = memory();
-    let fate = Fate {
-        sends: 5000,
-        ..Fate::default()
-    };
-    let cut = Cut::new(dial, [fate]);
+    let cut = breaking(dial);
     let (key, identity) = (SecretKey::generate(), SecretKey::generate());
     let first = Location::with_key(&key, listener, identity.public(), LINGER);
     let (link, _incoming) = connect(Arc::new(cut.clone()), options(&identity, key.public()))
@@ -410,10 +396,7 @@ async fn a_restarted_location_does_not_know_the_session() {
     let _second = Location::with_key(&key, listener, identity.public(), LINGER);
     cut.redirect(dial);
     let mut stream = link.open(&1_u32).await.expect("up");
-    stream
-        .write_all(&content(1, 20_000))
-        .await
-        .expect("it is taken");
+    break_it(&mut stream).await;
     assert_eq!(
         link.closed().await,
         CloseReason::Refused(Refusal::SessionGone)

@@ -228,6 +228,15 @@ mod tests {
         })
     }
 
+    /// A layer of 100 bytes begins here.
+    fn started(layer: Digest, offset: u64) -> Step {
+        Step::LayerStarted {
+            layer,
+            size: Some(100),
+            offset,
+        }
+    }
+
     /// The bars that are shown: verb, position and length.
     fn shown(layers: &Layers) -> Vec<(String, u64, Option<u64>)> {
         let bars = layers.bars.values().filter_map(|bar| bar.shown.as_ref());
@@ -239,17 +248,7 @@ mod tests {
     fn what_takes_less_than_a_second_is_not_shown() {
         let (mut layers, take) = layers();
         let layer = Digest::of(b"layer");
-        let size = Some(100);
-        let offset = 0;
-        take(
-            &mut layers,
-            0,
-            Step::LayerStarted {
-                layer,
-                size,
-                offset,
-            },
-        );
+        take(&mut layers, 0, started(layer, 0));
         take(&mut layers, 999, Step::LayerSent { layer, done: 50 });
         assert_eq!(shown(&layers), []);
         take(&mut layers, 999, Step::LayerDone { layer });
@@ -260,17 +259,7 @@ mod tests {
     fn a_layer_that_takes_longer_has_a_bar_until_it_is_done() {
         let (mut layers, take) = layers();
         let layer = Digest::of(b"layer");
-        let size = Some(100);
-        let offset = 10;
-        take(
-            &mut layers,
-            0,
-            Step::LayerStarted {
-                layer,
-                size,
-                offset,
-            },
-        );
+        take(&mut layers, 0, started(layer, 10));
         take(&mut layers, 1000, Step::LayerSent { layer, done: 50 });
         assert_eq!(shown(&layers), [("sending".to_owned(), 50, Some(100))]);
         take(&mut layers, 1100, Step::LayerSent { layer, done: 60 });
@@ -292,17 +281,7 @@ mod tests {
     fn unpacking_ends_with_the_last_byte() {
         let (mut layers, take) = layers();
         let layer = Digest::of(b"layer");
-        let size = Some(100);
-        let offset = 0;
-        take(
-            &mut layers,
-            0,
-            Step::LayerStarted {
-                layer,
-                size,
-                offset,
-            },
-        );
+        take(&mut layers, 0, started(layer, 0));
         take(&mut layers, 1, Step::LayerDone { layer });
         take(&mut layers, 2, Step::LayerUnpacked { layer, done: 1 });
         take(&mut layers, 2000, Step::LayerUnpacked { layer, done: 99 });

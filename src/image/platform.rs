@@ -107,43 +107,24 @@ mod tests {
     #[test]
     fn the_most_fitting_platform_is_chosen() {
         for (candidates, wanted, expected) in [
+            ("linux/arm64 linux/amd64", "linux/amd64", "linux/amd64"),
+            ("linux/386 linux/amd64", "linux/amd64", "linux/amd64"),
+            ("linux/386 linux/arm64", "linux/amd64", "linux/386"),
+            ("windows/amd64 linux/amd64", "linux/amd64", "linux/amd64"),
+            ("linux/amd64/v3 linux/amd64", "linux/amd64", "linux/amd64"),
             (
-                vec!["linux/arm64", "linux/amd64"],
-                "linux/amd64",
-                "linux/amd64",
-            ),
-            (
-                vec!["linux/386", "linux/amd64"],
-                "linux/amd64",
-                "linux/amd64",
-            ),
-            (vec!["linux/386", "linux/arm64"], "linux/amd64", "linux/386"),
-            (
-                vec!["windows/amd64", "linux/amd64"],
-                "linux/amd64",
-                "linux/amd64",
-            ),
-            (
-                vec!["linux/amd64/v3", "linux/amd64"],
-                "linux/amd64",
-                "linux/amd64",
-            ),
-            (
-                vec!["linux/amd64/v3", "linux/amd64/v1"],
+                "linux/amd64/v3 linux/amd64/v1",
                 "linux/amd64",
                 "linux/amd64/v1",
             ),
             (
-                vec!["linux/arm64/v9", "linux/arm64/v8"],
+                "linux/arm64/v9 linux/arm64/v8",
                 "linux/arm64",
                 "linux/arm64/v8",
             ),
-            (
-                vec!["linux/arm/v6", "linux/arm/v7"],
-                "linux/arm/v7",
-                "linux/arm/v7",
-            ),
+            ("linux/arm/v6 linux/arm/v7", "linux/arm/v7", "linux/arm/v7"),
         ] {
+            let candidates: Vec<_> = candidates.split(' ').collect();
             assert_eq!(choose(&candidates, wanted), Ok(vec![expected]));
         }
     }

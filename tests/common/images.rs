@@ -11,7 +11,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 use tfnz::ids::Digest;
-use tfnz::image::{Description, Layer, LayerReader, LayerSink, Platform};
+use tfnz::image::{Description, Image, Layer, LayerReader, LayerSink, Platform};
 use tfnz::protocol::messages::MissingLayer;
 
 /// How content is compressed.
@@ -336,10 +336,36 @@ impl LayerSink for Collected {
     }
 }
 
+/// Reads all layers of an image that has them at hand.
+pub(crate) async fn read_all(image: &Image) -> io::Result<Collected> {
+    let collected = Collected::default();
+    read_into(image, &collected).await?;
+    Ok(collected)
+}
+
+/// The same for an image that is to be whole.
+pub(crate) async fn read_whole(image: &Image) -> Collected {
+    let collected = read_all(image).await.expect("read");
+    collected.assert_complete(&image.description);
+    collected
+}
+
+/// How long all layers of an image together are, of any length, which is to be whole.
+pub(crate) async fn length_of_whole(image: &Image) -> u64 {
+    let verified = Verified::default();
+    read_into(image, &verified).await.expect("read");
+    verified.bytes.into_inner()
+}
+
+async fn read_into(image: &Image, sink: &dyn LayerSink) -> io::Result<()> {
+    let source = image.source.as_ref().expect("it has layers");
+    source.read(&all_missing(&image.description), sink).await
+}
+
 /// Checks digests and keeps nothing, as a location does with layers of any size.
 #[derive(Debug, Default)]
-pub(crate) struct Verified {
-    pub(crate) bytes: std::sync::atomic::AtomicU64,
+struct Verified {
+    bytes: std::sync::atomic::AtomicU64,
 }
 
 impl LayerSink for Verified {

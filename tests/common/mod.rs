@@ -13,6 +13,7 @@ pub(crate) mod server;
 
 use std::ffi::OsStr;
 use std::io::Write as _;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
@@ -239,6 +240,12 @@ pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
         assert!(Instant::now() < end, "not so in {PATIENCE:?}: {what}");
         thread::sleep(PAUSE);
     }
+}
+
+/// A local port that was free a moment ago, and that nobody listens on.
+pub(crate) fn free_port() -> u16 {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+    listener.local_addr().expect("it is bound").port()
 }
 
 /// What has the harness run this test alone. `module` is what `module_path!` says there.

@@ -7,6 +7,8 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
+use nix::sys::signal::Signal;
+
 use super::{PATIENCE, Program, Running, eventually, tf};
 
 /// A program that runs, and what it says on standard error.
@@ -53,6 +55,26 @@ impl Logged {
             );
             log.contains(text).then_some(log)
         })
+    }
+
+    /// Waits for its end, which is to be with this status.
+    #[track_caller]
+    pub(crate) fn ends_with(&mut self, status: i32) {
+        let ended = self.running.ended();
+        assert_eq!(ended.code(), Some(status), "{}", self.log());
+    }
+
+    /// Asks it to end, which it is to do in good order.
+    #[track_caller]
+    pub(crate) fn stop(&mut self) {
+        self.running.signal(Signal::SIGTERM);
+        self.ends_with(0);
+    }
+
+    /// Kills it.
+    pub(crate) fn kill(&mut self) {
+        self.running.signal(Signal::SIGKILL);
+        self.running.ended();
     }
 
     /// The program.

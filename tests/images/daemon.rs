@@ -9,10 +9,11 @@ use tfnz::ids::Digest;
 use tfnz::image::Image;
 use tfnz::image::docker::{Daemon, DockerError, Settings};
 
-use super::{read_all, temp};
+use super::temp;
 use crate::common::http::{Response, serve_unix};
 use crate::common::images::{
-    Collected, Compression, amd64, config, layer, layers, missing, saved, saved_as_layout,
+    Collected, Compression, amd64, config, layer, layers, missing, read_all, read_whole, saved,
+    saved_as_layout,
 };
 
 /// A daemon that has one image and counts how often it is exported.
@@ -91,10 +92,7 @@ async fn exports_of_every_daemon_are_read_in_as_few_passes_as_they_allow() {
     ] {
         let daemon = FakeDaemon::new(&layers, export.to_tar());
         let image = daemon.image().await;
-        read_all(&image)
-            .await
-            .expect("read")
-            .assert_complete(&image.description);
+        read_whole(&image).await;
         assert_eq!(daemon.exports.load(Ordering::Relaxed), passes);
 
         let digest = Digest::of(&layers[1]);

@@ -6,8 +6,8 @@ use std::path::Path;
 use serde_json::json;
 use tfnz::image::archive::ArchiveError;
 
-use super::{open, open_error, read_all, temp, write};
-use crate::common::images::{Compression, Entries, layer, layers, layout, saved};
+use super::{open, open_error, temp, write};
+use crate::common::images::{Compression, Entries, layer, layers, layout, read_all, saved};
 
 #[tokio::test]
 async fn what_is_no_image_is_said_to_be_none() {

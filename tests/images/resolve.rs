@@ -7,7 +7,8 @@ use tfnz::image::resolve::NoneKnown;
 use tfnz::image::{self, Description, KnownImages, ResolveError};
 
 use super::{open, options, temp, write};
-use crate::common::images::{Compression, Verified, all_missing, layers, layout, platform};
+use crate::common::free_port;
+use crate::common::images::{Compression, layers, layout, length_of_whole, platform};
 
 /// A cache with one image.
 struct Cache(&'static str, Description);
@@ -41,11 +42,7 @@ async fn a_name_is_found_in_the_cache_and_has_no_layers_then() {
 
 #[tokio::test]
 async fn an_unknown_image_lists_where_it_was_looked_for() {
-    // Nothing listens on this port of this machine.
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
-    let port = listener.local_addr().expect("address").port();
-    drop(listener);
-    let name = format!("127.0.0.1:{port}/app");
+    let name = format!("127.0.0.1:{}/app", free_port());
     let error = image::resolve(&name, &NoneKnown, &options())
         .await
         .err()
@@ -106,13 +103,7 @@ async fn hello_is_made_of_this_program() {
     let first = image::resolve("hello", &NoneKnown, &options)
         .await
         .expect("hello");
-    let sink = Verified::default();
-    let source = first.source.expect("layers");
-    source
-        .read(&all_missing(&first.description), &sink)
-        .await
-        .expect("read");
-    let size = sink.bytes.into_inner();
+    let size = length_of_whole(&first).await;
     assert_eq!(first.description.layers[0].size, Some(size));
     let second = image::resolve("hello", &NoneKnown, &options)
         .await

@@ -6,8 +6,6 @@ use std::net::TcpStream;
 use std::process::{ChildStdin, ChildStdout, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use nix::sys::signal::Signal;
-
 use super::fixture::busybox;
 use super::office::{Machines, Office, PATIENCE, User, able, serve_node};
 use crate::common::server::Logged;
@@ -102,12 +100,7 @@ impl<'a> Session<'a> {
         let mut rest = String::new();
         self.stdout.read_to_string(&mut rest).expect("its end");
         assert_eq!(rest, "");
-        assert_eq!(
-            self.run.running().ended().code(),
-            Some(7),
-            "{}",
-            self.run.log()
-        );
+        self.run.ends_with(7);
         let mark = self.mark;
         let processes = fs::read_dir("/proc").expect("it is there").flatten();
         let lines = processes.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
@@ -177,16 +170,14 @@ fn a_location_and_a_node_of_its_own_are_killed_one_after_the_other() {
     session.works("second");
 
     let open = session.connection();
-    node.running().signal(Signal::SIGKILL);
-    node.running().ended();
+    node.kill();
     assert!(session.runs());
     let mut node = serve_node(&machines, node_state.path(), &[]);
     node.says("took back containers from before: 1");
     has_ended(open);
     session.works("third");
     session.finish();
-    node.running().signal(Signal::SIGTERM);
-    assert_eq!(node.running().ended().code(), Some(0), "{}", node.log());
+    node.stop();
 }
 
 #[test]
@@ -206,8 +197,7 @@ fn what_is_left_by_whoever_does_not_come_back_is_freed() {
 
     // The client is killed.
     let mut session = Session::start(&ann, &[]);
-    session.run.running().signal(Signal::SIGKILL);
-    session.run.running().ended();
+    session.run.kill();
     session.is_freed();
     eventually(PATIENCE, || ann.list("ps").is_empty().then_some(()));
 
@@ -215,12 +205,7 @@ fn what_is_left_by_whoever_does_not_come_back_is_freed() {
     let mut session = Session::start(&ann, &[]);
     machines.server.shell("ip link set laptop down");
     session.is_freed();
-    assert_eq!(
-        session.run.running().ended().code(),
-        Some(125),
-        "{}",
-        session.run.log()
-    );
+    session.run.ends_with(125);
     machines.server.shell("ip link set laptop up");
     eventually(PATIENCE, || {
         let listed = ann.tf(&["ps", "--json"]);
@@ -229,16 +214,10 @@ fn what_is_left_by_whoever_does_not_come_back_is_freed() {
 
     // The node is killed, and nobody starts it again.
     let mut session = Session::start(&ann, &[]);
-    node.running().signal(Signal::SIGKILL);
-    node.running().ended();
+    node.kill();
     session.is_freed();
     let mut node = serve_node(&machines, node_state.path(), &linger);
-    assert_eq!(
-        session.run.running().ended().code(),
-        Some(125),
-        "{}",
-        session.run.log()
-    );
+    session.run.ends_with(125);
     node.says("connected to the location office");
     eventually(PATIENCE, || ann.list("ps").is_empty().then_some(()));
 
@@ -246,14 +225,8 @@ fn what_is_left_by_whoever_does_not_come_back_is_freed() {
     let mut session = Session::start(&ann, &[]);
     office.kill();
     session.is_freed();
-    assert_eq!(
-        session.run.running().ended().code(),
-        Some(125),
-        "{}",
-        session.run.log()
-    );
-    node.running().signal(Signal::SIGTERM);
-    assert_eq!(node.running().ended().code(), Some(0), "{}", node.log());
+    session.run.ends_with(125);
+    node.stop();
     // What was sent is still there.
     office.start_again();
     let kept = ann.tf(&["cache", "ls", "--json"]).code(0).stdout;

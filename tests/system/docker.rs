@@ -14,9 +14,10 @@ use tfnz::image::{self, Image, Options, Platform, Port, ResolveError};
 
 use crate::common::docker::{Daemon, daemon, in_path, needs};
 use crate::common::images::{
-    Collected, Compression, Entries, Verified, all_missing, layer, layers, missing, peak_memory,
-    platform, saved,
+    Collected, Compression, Entries, all_missing, layer, layers, length_of_whole, missing,
+    peak_memory, platform, read_whole, saved,
 };
+use crate::common::{free_port, only};
 
 const BUSYBOX: &str = "/usr/bin/busybox";
 
@@ -397,13 +398,7 @@ async fn a_daemon_is_reached_over_tls() {
         .image("secure:1", &Platform::host())
         .await
         .expect("over TLS");
-    let collected = Collected::default();
-    let source = image.source.expect("layers");
-    source
-        .read(&all_missing(&image.description), &collected)
-        .await
-        .expect("read");
-    collected.assert_complete(&image.description);
+    read_whole(&image).await;
 
     // Another authority than the one that the daemon's certificate is from.
     let others = tempfile::tempdir().expect("temporary directory");
@@ -435,12 +430,6 @@ pub(crate) fn make_certificates(dir: &Path) {
     );
 }
 
-/// A port that was free a moment ago.
-pub(crate) fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
-    listener.local_addr().expect("address").port()
-}
-
 /// Runs in a process of its own, since memory is measured per process.
 #[test]
 fn memory_does_not_depend_on_the_size_of_an_image() {
@@ -454,13 +443,7 @@ fn memory_does_not_depend_on_the_size_of_an_image() {
                 .image("large:1", &Platform::host())
                 .await
                 .expect("there");
-            let sink = Verified::default();
-            let source = image.source.expect("layers");
-            source
-                .read(&all_missing(&image.description), &sink)
-                .await
-                .expect("read");
-            assert!(sink.bytes.into_inner() > SIZE as u64);
+            assert!(length_of_whole(&image).await > SIZE as u64);
         });
         println!("peak memory {} kB", peak_memory() / 1024);
         assert!(peak_memory() < 32 << 20);
@@ -471,11 +454,10 @@ fn memory_does_not_depend_on_the_size_of_an_image() {
     daemon.docker_with_input(&["import", "-", "large:1"], &layer(&[("zeros", &content)]));
     drop(content);
     let output = Command::new(std::env::current_exe().expect("this program"))
-        .args([
-            "--exact",
-            "system::docker::memory_does_not_depend_on_the_size_of_an_image",
-            "--nocapture",
-        ])
+        .args(only(
+            module_path!(),
+            "memory_does_not_depend_on_the_size_of_an_image",
+        ))
         .env(CHILD, daemon.host())
         .output()
         .expect("run");

@@ -7,9 +7,9 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::common::docker::{Daemon, daemon};
-use crate::common::{eventually, installed, tf};
+use crate::common::{eventually, free_port, installed, tf};
 use crate::system::fixture::{Fixture, Saved, can_run};
-use crate::system::session::{free_port, run, tf_as_nobody};
+use crate::system::session::{run, tf_as_nobody};
 
 /// An image that says a word of its own.
 fn speaker(name: &str) -> Saved {

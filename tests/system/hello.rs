@@ -8,7 +8,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use tfnz::image::hello;
 
 use crate::common::docker::{in_path, needs};
-use crate::common::images::{Collected, all_missing};
+use crate::common::images::read_whole;
 
 /// How long the server may take to answer, and to end.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -104,13 +104,7 @@ async fn the_program_serves_its_page_as_first_process_and_ends_when_asked() {
 }
 
 async fn unpack(image: &tfnz::image::Image, root: &Path) {
-    let collected = Collected::default();
-    let source = image.source.as_ref().expect("layers");
-    source
-        .read(&all_missing(&image.description), &collected)
-        .await
-        .expect("read");
-    collected.assert_complete(&image.description);
+    let collected = read_whole(image).await;
     let content = collected.content(&image.description.layers[0].digest);
     tar::Archive::new(&content[..])
         .unpack(root)

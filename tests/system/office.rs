@@ -9,7 +9,6 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -128,8 +127,7 @@ impl<'a> Office<'a> {
 
     /// Kills the location, as `kill -9` does.
     pub(crate) fn kill(&mut self) {
-        self.server.running().signal(Signal::SIGKILL);
-        self.server.running().ended();
+        self.server.kill();
     }
 
     /// Starts it again, as it was started before.

@@ -14,13 +14,14 @@ use tfnz::ids::Digest;
 use tfnz::image::reference::Reference;
 use tfnz::image::registry::{self, RegistryError, Settings};
 use tfnz::image::resolve::NoneKnown;
-use tfnz::image::{self, Image, Options};
+use tfnz::image::{self, Options};
 
-use super::docker::{free_port, make_certificates};
+use super::docker::make_certificates;
 use crate::common::docker::{in_path, needs};
+use crate::common::free_port;
 use crate::common::images::{
-    Collected, Compression, Entries, all_missing, amd64, config, layer, layers, layout, missing,
-    platform,
+    Collected, Compression, Entries, amd64, config, layer, layers, layout, missing, platform,
+    read_whole,
 };
 
 /// How long the registry may take to listen.
@@ -163,16 +164,6 @@ impl Drop for Registry {
     }
 }
 
-async fn assert_readable(image: &Image) {
-    let collected = Collected::default();
-    let source = image.source.as_ref().expect("layers");
-    source
-        .read(&all_missing(&image.description), &collected)
-        .await
-        .expect("read");
-    collected.assert_complete(&image.description);
-}
-
 #[tokio::test]
 async fn an_open_registry_gives_images_of_every_compression() {
     let Some(registry) = Registry::start(Access::Open) else {
@@ -193,7 +184,7 @@ async fn an_open_registry_gives_images_of_every_compression() {
             image.description.id,
             Digest::of(&config(&layers(), "linux/amd64"))
         );
-        assert_readable(&image).await;
+        read_whole(&image).await;
 
         let digest = Digest::of(&layers()[1]);
         let rest = Collected::default();
@@ -249,7 +240,7 @@ async fn an_index_is_followed_by_tag_and_by_digest() {
                 .expect("image");
             let expected = Digest::of(&layer(&[("which", architecture.as_bytes())]));
             assert_eq!(image.description.layers[0].digest, expected);
-            assert_readable(&image).await;
+            read_whole(&image).await;
         }
     }
 }
@@ -270,7 +261,7 @@ async fn a_password_comes_from_dockers_configuration() {
     let image = registry::image(&reference, &amd64(), &settings)
         .await
         .expect("right password");
-    assert_readable(&image).await;
+    read_whole(&image).await;
 
     for config in [
         login("tester:wrong"),
@@ -312,7 +303,7 @@ fn a_password_comes_from_a_credential_helper() {
         let image = runtime
             .block_on(registry::image(&reference, &amd64(), &settings))
             .expect("image");
-        runtime.block_on(assert_readable(&image));
+        runtime.block_on(read_whole(&image));
         return;
     }
     let Some(registry) = Registry::start(Access::Password) else {
@@ -385,5 +376,5 @@ async fn tls_is_spoken_to_those_whose_authority_is_known() {
     let image = registry::image(&reference, &amd64(), &settings)
         .await
         .expect("known authority");
-    assert_readable(&image).await;
+    read_whole(&image).await;
 }

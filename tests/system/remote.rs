@@ -5,7 +5,6 @@ use std::process::{ChildStdout, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
 use tfnz::ids::Digest;
 
 use super::office::{Machines, Office, PATIENCE, able, parsed, serve_node};
@@ -63,7 +62,7 @@ fn a_laptop_works_with_a_server_and_its_nodes() {
     bob.tf(&["stop", &id]).code(1).says(&["no container"]);
     assert_eq!(ann.list("ps").len(), 1);
     ann.tf(&["stop", &id[..6]]).code(0);
-    assert_eq!(run.running().ended().code(), Some(137), "{}", run.log());
+    run.ends_with(137);
 
     let invitation = office.invite(&["--node", "rack1", "--address", "203.0.113.1"]);
     let node_state = tempfile::tempdir().expect("a directory");
@@ -72,8 +71,7 @@ fn a_laptop_works_with_a_server_and_its_nodes() {
     eventually(PATIENCE, || {
         (ann.list("resources").len() == 2).then_some(())
     });
-    node.running().signal(Signal::SIGTERM);
-    assert_eq!(node.running().ended().code(), Some(0), "{}", node.log());
+    node.stop();
     eventually(PATIENCE, || {
         (ann.list("resources").len() == 1).then_some(())
     });
@@ -84,8 +82,7 @@ fn a_laptop_works_with_a_server_and_its_nodes() {
     });
 
     // The location still waits for the link of one that was killed when it comes again.
-    node.running().signal(Signal::SIGKILL);
-    node.running().ended();
+    node.kill();
     let mut node = serve_node(&machines, node_state.path(), &[]);
     node.says("connected to the location office");
     // Once of the one that was asked to stop, and once of the one that was killed.
@@ -98,17 +95,14 @@ fn a_laptop_works_with_a_server_and_its_nodes() {
     let mut run = ann.start(&["--offset", "8000", "hello"]);
     run.says("http://localhost:8080");
     office.administer(&["revoke", "ann@example"]).code(0);
-    assert_eq!(run.running().ended().code(), Some(125), "{}", run.log());
+    run.ends_with(125);
     ann.tf(&["ps"]).code(1);
     let sessions = office.administer(&["sessions", "--json"]);
     assert!(parsed(&sessions.code(0)).is_empty());
 
-    office.server.running().signal(Signal::SIGTERM);
-    let ended = office.server.running().ended();
-    assert_eq!(ended.code(), Some(0), "{}", office.server.log());
+    office.server.stop();
     node.says("cannot reach the location");
-    node.running().signal(Signal::SIGTERM);
-    assert_eq!(node.running().ended().code(), Some(0), "{}", node.log());
+    node.stop();
 }
 
 #[test]
@@ -152,7 +146,7 @@ fn a_download_outlives_a_cut_of_the_link() {
     machines.server.shell("ip link set laptop up");
     run.says("link up again");
     let received = reading.join().expect("it reads to the end");
-    assert_eq!(run.running().ended().code(), Some(0), "{}", run.log());
+    run.ends_with(0);
 
     let expected: Vec<u8> = (1..=LAST)
         .flat_map(|number| format!("{number}\n").into_bytes())

@@ -13,11 +13,11 @@ use tfnz::sdk::{Error, Location};
 use tokio::io::AsyncReadExt as _;
 
 use crate::common::docker::{Daemon, needs};
-use crate::common::eventually;
+use crate::common::{eventually, free_port};
 use crate::system::fixture::{Fixture, Saved, can_run};
 use crate::system::leftovers;
 use crate::system::machine::{Machine, entered};
-use crate::system::session::{PATIENCE, Session, free_port, get, write_executable};
+use crate::system::session::{PATIENCE, Session, get, write_executable};
 
 /// A place of one's own for all that a program keeps.
 struct Home(TempDir);

@@ -76,8 +76,7 @@ impl Office {
 
     /// Kills the location as a power cut would.
     fn kill(&mut self) {
-        self.server.running().signal(Signal::SIGKILL);
-        self.server.running().ended();
+        self.server.kill();
     }
 
     /// Starts it again where it was.
@@ -165,7 +164,7 @@ fn a_location_that_is_killed_keeps_no_half_layer() {
     let image = archive(&images, 1, 120 * MIB);
     // The client does not wait for another connection, and says so.
     let mut client = office.kill_in_the_middle_of(&["--linger", "0", "cache", &image]);
-    assert_eq!(client.running().ended().code(), Some(1), "{}", client.log());
+    client.ends_with(1);
     assert!(client.log().contains("error: "), "{}", client.log());
     office.restart();
     assert_eq!(office.kept(), [] as [Value; 0]);

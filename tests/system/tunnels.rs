@@ -11,9 +11,9 @@ use tempfile::TempDir;
 use tfnz::ids::Digest;
 
 use crate::common::docker::{Daemon, daemon};
-use crate::common::{installed, tf};
+use crate::common::{free_port, installed, tf};
 use crate::system::fixture::{Fixture, can_run};
-use crate::system::session::{Session, connect, exchange, free_port, get};
+use crate::system::session::{Session, connect, exchange, get};
 
 /// Size of the large file, in bytes.
 const LARGE: usize = 1 << 30;

@@ -1,12 +1,11 @@
 //! A server that is reached by a real sshd.
 
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use super::desk::Desk;
-use crate::common::{PATIENCE, Program, Running, eventually, installed};
+use crate::common::{PATIENCE, Program, Running, eventually, free_port, installed};
 
 /// A server that is reached by ssh: another home on this machine.
 pub(super) struct Server {
@@ -33,9 +32,7 @@ impl Server {
                 .status();
             assert!(keygen.expect("it is installed").success());
         }
-        let unused = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
-        let port = unused.local_addr().expect("it is bound").port();
-        drop(unused);
+        let port = free_port();
         // Where Debian's sshd insists on a directory.
         let _ = fs::create_dir("/run/sshd");
         let directory = desk.directory.path().display();

@@ -71,6 +71,20 @@ fn noise(length: usize) -> String {
         .collect()
 }
 
+/// Adds a layer for each of these files.
+async fn add_each<const N: usize>(fixture: &Fixture, names: [&str; N]) -> [Digest; N] {
+    let tars = names.map(|name| Archive::new().file(name, "x").finish());
+    for tar in &tars {
+        fixture.add(tar.clone()).await.expect("added");
+    }
+    tars.map(|tar| Digest::of(&tar))
+}
+
+/// Which of these layers the store has.
+fn present<const N: usize>(store: &Store, layers: &[Digest; N]) -> [bool; N] {
+    layers.map(|layer| store.has(&layer))
+}
+
 #[tokio::test]
 async fn a_full_disk_leaves_nothing_on_the_node() {
     if !is_root("a full disk") {
@@ -282,12 +296,7 @@ async fn held_layers_are_not_dropped() {
     }
     let fixture = Fixture::new();
     let other = Store::open(&fixture.layers()).expect("a store");
-    let mut layers = Vec::new();
-    for name in ["a", "b", "c"] {
-        let tar = Archive::new().file(name, "x").finish();
-        layers.push(Digest::of(&tar));
-        fixture.add(tar).await.expect("added");
-    }
+    let layers = add_each(&fixture, ["a", "b", "c"]).await;
     let asked = [layers[2], layers[0]];
     let held = fixture.store.hold(&asked).expect("there");
     let again = other.hold(&asked[..1]).expect("shared");
@@ -299,25 +308,13 @@ async fn held_layers_are_not_dropped() {
         .drop_layers(&layers)
         .await
         .expect("those that are free");
-    assert_eq!(
-        layers
-            .iter()
-            .map(|layer| other.has(layer))
-            .collect::<Vec<_>>(),
-        [true, false, true]
-    );
+    assert_eq!(present(&other, &layers), [true, false, true]);
     drop(held);
     other
         .drop_layers(&layers)
         .await
         .expect("those that are free");
-    assert_eq!(
-        layers
-            .iter()
-            .map(|layer| other.has(layer))
-            .collect::<Vec<_>>(),
-        [false, false, true]
-    );
+    assert_eq!(present(&other, &layers), [false, false, true]);
     drop(again);
     other.drop_layers(&layers).await.expect("all");
     assert_eq!(fixture.names(), [""; 0]);
@@ -373,24 +370,13 @@ async fn a_layer_of_another_boot_that_may_have_holes_is_unpacked_again() {
         return;
     }
     let fixture = Fixture::new();
-    let mut layers = Vec::new();
-    for name in ["crashed", "settled", "new"] {
-        let tar = Archive::new().file(name, "x").finish();
-        layers.push(Digest::of(&tar));
-        fixture.add(tar).await.expect("added");
-    }
+    let layers = add_each(&fixture, ["crashed", "settled", "new"]).await;
     let path = |layer: &Digest| fixture.layers().join(layer.hex());
     let flags = XattrFlags::empty();
     rustix::fs::lsetxattr(path(&layers[0]), MARK, b"another boot", flags).expect("set");
     rustix::fs::lremovexattr(path(&layers[1]), MARK).expect("removed");
     let store = Store::open(&fixture.layers()).expect("a store");
-    assert_eq!(
-        layers
-            .iter()
-            .map(|layer| store.has(layer))
-            .collect::<Vec<_>>(),
-        [false, true, true]
-    );
+    assert_eq!(present(&store, &layers), [false, true, true]);
 }
 
 async fn eventually(mut holds: impl FnMut() -> bool) {

@@ -16,7 +16,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use super::super::control::{Problem, Step};
 use super::super::sys::{self, OpenHow};
 use super::root::ROOT;
-use super::view::DEVICES;
+use super::view::{self, DEVICES};
 
 /// Directories of the image that file systems of the kernel's are mounted on.
 pub(super) const PLACES: [&str; 3] = ["proc", "dev", "sys"];
@@ -67,14 +67,7 @@ const LINKS: [(&str, &str); 6] = [
 /// other mount behind. The caller is in a mount namespace that is the container's own, as root of the container.
 pub(super) fn enter_root() -> Result<(), Problem> {
     // What the view consists of is private already. This holds whatever it is made of.
-    mount(
-        None::<&str>,
-        "/",
-        None::<&str>,
-        MsFlags::MS_REC | MsFlags::MS_PRIVATE,
-        None::<&str>,
-    )
-    .step("separate the mounts of the container")?;
+    view::separate_mounts().step("separate the mounts of the container")?;
     // The kernel keeps together what comes from a more privileged namespace. A copy can be taken out of it.
     mount(
         Some(ROOT),

@@ -30,14 +30,7 @@ pub(super) struct View {
 impl View {
     /// Makes the view. The caller is in a mount namespace of its own, as the first process of a pid namespace.
     pub(super) fn make(setup: &Setup) -> Result<Self, Problem> {
-        mount(
-            None::<&str>,
-            "/",
-            None::<&str>,
-            MsFlags::MS_REC | MsFlags::MS_PRIVATE,
-            None::<&str>,
-        )
-        .step("separate the mounts")?;
+        separate_mounts().step("separate the mounts")?;
 
         let find = |path: &Path| sys::clone_mount(path).step(format!("find {}", path.display()));
         let layers = find(&setup.layers)?;
@@ -101,4 +94,15 @@ impl View {
         cgroups.settle(&setup.cgroup).step("make cgroups")?;
         Ok(Self { cgroups })
     }
+}
+
+/// Keeps mounts of the calling process's mount namespace from appearing in others, and theirs from appearing here.
+pub(super) fn separate_mounts() -> nix::Result<()> {
+    mount(
+        None::<&str>,
+        "/",
+        None::<&str>,
+        MsFlags::MS_REC | MsFlags::MS_PRIVATE,
+        None::<&str>,
+    )
 }
