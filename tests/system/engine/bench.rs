@@ -17,6 +17,7 @@ use crate::system::fixture::Layer;
 /// Longest that anything here may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Output, to be read, and no input.
 pub(crate) const OUTPUT: Stdio = Stdio {
     stdin: false,
     output: true,
@@ -102,6 +103,7 @@ impl Bench {
     }
 }
 
+/// A directory for the state of an engine.
 pub(crate) fn state_directory() -> TempDir {
     // Not in /tmp, which is an overlay or a tmpfs on some machines.
     fs::create_dir_all("/var/tmp").expect("there");
@@ -120,6 +122,7 @@ pub(crate) fn busybox() -> Layer {
     layer
 }
 
+/// Has the engine unpack a layer.
 pub(crate) async fn add(engine: &LinuxEngine, layer: Layer) -> Digest {
     let bytes = layer.finish();
     let digest = Digest::of(&bytes);
@@ -134,6 +137,7 @@ pub(crate) async fn add(engine: &LinuxEngine, layer: Layer) -> Digest {
     digest
 }
 
+/// A program and its arguments, with nothing else said.
 pub(crate) fn program(args: &[&str]) -> Program {
     Program {
         args: args.iter().map(|arg| (*arg).to_owned()).collect(),
@@ -141,10 +145,12 @@ pub(crate) fn program(args: &[&str]) -> Program {
     }
 }
 
+/// A script.
 pub(crate) fn shell(script: &str) -> Program {
     program(&["sh", "-c", script])
 }
 
+/// What a process prints until its end, and how it ends.
 pub(crate) async fn finish(io: ProcessIo, process: &dyn Process) -> (String, String, Exit) {
     let read = |stream: Option<Box<dyn AsyncRead + Send + Unpin>>| async {
         let mut text = String::new();

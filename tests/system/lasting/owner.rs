@@ -64,6 +64,7 @@ impl Owner {
         Self::start_as(Program::new(this), state, lease)
     }
 
+    /// One on a machine of its own.
     pub(super) fn start_on(machine: &Machine, state: &Arc<TempDir>, lease: Duration) -> Self {
         let this = std::env::current_exe().expect("known");
         Self::start_as(machine.program(this), state, lease)
