@@ -47,17 +47,23 @@ fn nginx_with_large_file() -> Option<(Daemon, Vec<u8>)> {
     Some((daemon, sum.finalize().to_vec()))
 }
 
-/// Asks for a path and returns the connection when the head of a good answer has come, with the length of its body.
-fn request(port: u16, path: &str) -> (TcpStream, usize) {
-    let mut stream = connect(port);
-    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).expect("it is read");
+/// Reads an answer up to the end of its head.
+fn read_head(stream: &mut TcpStream) -> Vec<u8> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];
         stream.read_exact(&mut byte).expect("an answer");
         head.push(byte[0]);
     }
+    head
+}
+
+/// Asks for a path and returns the connection when the head of a good answer has come, with the length of its body.
+fn request(port: u16, path: &str) -> (TcpStream, usize) {
+    let mut stream = connect(port);
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).expect("it is read");
+    let head = read_head(&mut stream);
     let head = String::from_utf8(head).expect("text");
     assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
     let length = head
@@ -192,15 +198,22 @@ fn connections_at_a_time_do_not_mix_what_they_carry() {
         .save();
     let mut session = Session::start(tf().args(["-p", "0:80", image.path()]));
     let port = session.port(80);
-    let others: Vec<_> = (0u8..30)
+    // The queue of busybox for connections that it has not accepted is short: it has each before the next one comes.
+    let open: Vec<_> = (0u8..30)
         .map(|number| {
             let sent = vec![number; 300_000 + usize::from(number)];
+            let mut stream = connect(port);
+            let length = sent.len();
+            let head = format!("POST /cgi-bin/sum HTTP/1.0\r\nContent-Length: {length}\r\n\r\n");
+            stream.write_all(head.as_bytes()).expect("it is read");
+            read_head(&mut stream);
+            (stream, sent)
+        })
+        .collect();
+    let others: Vec<_> = open
+        .into_iter()
+        .map(|(mut stream, sent)| {
             thread::spawn(move || {
-                let mut stream = connect(port);
-                let length = sent.len();
-                let head =
-                    format!("POST /cgi-bin/sum HTTP/1.0\r\nContent-Length: {length}\r\n\r\n");
-                stream.write_all(head.as_bytes()).expect("it is read");
                 stream.write_all(&sent).expect("it is read");
                 let mut answer = String::new();
                 stream.read_to_string(&mut answer).expect("it is answered");

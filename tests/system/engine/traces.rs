@@ -42,8 +42,10 @@ impl Traces {
                 .filter_map(|path| Some(path.file_name()?.to_str()?.to_owned()))
                 .filter(|name| name == &format!("tfnz-{slot}"))
                 .collect(),
+            // Hierarchies of version 1 are mounted below, the only one of version 2 is mounted there.
             cgroups: names(Path::new("/sys/fs/cgroup"))
                 .into_iter()
+                .chain([PathBuf::from("/sys/fs/cgroup")])
                 .map(|mount| mount.join("tf").join(slot))
                 .filter(|path| path.exists())
                 .collect(),
