@@ -177,7 +177,7 @@ pub(crate) struct Run {
     #[command(flatten)]
     pub(crate) streams: Streams,
 
-    /// Say where the time went, once the container is ready
+    /// Say where the time went, once the container is ready or when it ends before
     #[arg(long, help_heading = "Report")]
     pub(crate) timing: bool,
 

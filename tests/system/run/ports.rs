@@ -223,13 +223,61 @@ fn timing_says_where_the_time_went() {
     let arguments = ["--timing", "-p", "0:80", "-p", "0:81", image.path()];
     let mut session = Session::start(tf().args(arguments));
     session.says("total");
-    let said = session.said();
-    for phase in ["resolve", "upload", "unpack", "start", "ready", "total"] {
-        let line = said.lines().find(|line| line.starts_with(phase));
-        let line = line.unwrap_or_else(|| panic!("no {phase} in {said}"));
-        let time = line[phase.len()..].trim().strip_suffix(" ms");
-        let time: f64 = time.and_then(|time| time.parse().ok()).expect(line);
-        assert!(time < 60_000.0, "{said}");
-    }
+    let phases = ["resolve", "upload", "unpack", "start", "ready", "total"];
+    assert_timed(&session.said(), &phases, None);
     session.interrupt();
+}
+
+#[test]
+fn timing_says_where_the_time_went_as_far_as_it_got() {
+    if !can_run() {
+        return;
+    }
+    let image = web().save();
+    let publish = ["-p", "0:80", image.path()];
+    let started = ["resolve", "upload", "unpack", "start", "total"];
+    let all = ["resolve", "upload", "unpack", "start", "ready", "total"];
+    let timed = |arguments: &[&str]| Session::start(tf().args(["--timing"]).args(arguments));
+    // Nothing is waited for, so it is said at once.
+    for arguments in [
+        &[busybox(), "sleep", "1000"][..],
+        &[busybox(), "true"],
+        &["-z", busybox()],
+    ] {
+        let mut session = timed(arguments);
+        session.says("total");
+        assert_timed(&session.said(), &started, None);
+        if arguments.contains(&"true") {
+            session.end().code(0);
+        } else {
+            session.interrupt();
+        }
+    }
+    // It ends before it listens.
+    let ended = timed(&[&publish[..], &["true"]].concat()).end().code(0);
+    assert_timed(&ended.stderr, &all, Some("ready"));
+    let mut session = timed(&[&publish[..], &["sh", "-c", "echo here; sleep 1000"]].concat());
+    session.prints("here");
+    let ended = session.end_by(Signal::SIGTERM);
+    assert_timed(&ended.stderr, &all, Some("ready"));
+    // It does not come to be.
+    let ended = timed(&["/no/such/image"]).end().code(125);
+    assert_timed(&ended.stderr, &["resolve", "total"], Some("resolve"));
+}
+
+/// Checks that there is a time for each of these phases and no other, one of them marked as unfinished.
+fn assert_timed(said: &str, phases: &[&str], unfinished: Option<&str>) {
+    let rows = said.lines().filter_map(|line| {
+        let (phase, rest) = line.split_once(' ')?;
+        let (time, mark) = rest.trim().split_once(" ms")?;
+        let time: f64 = time.parse().ok()?;
+        assert!(time < 60_000.0, "{said}");
+        Some((phase, mark == " (unfinished)"))
+    });
+    let rows: Vec<(&str, bool)> = rows.filter(|(phase, _)| *phase != "connect").collect();
+    let expected: Vec<(&str, bool)> = phases
+        .iter()
+        .map(|phase| (*phase, Some(*phase) == unfinished))
+        .collect();
+    assert_eq!(rows, expected, "{said}");
 }

@@ -54,8 +54,9 @@ pub(super) async fn run(context: &Context, options: Run) -> Result<Ending, Failu
             "`-e {name}` has no effect: {name} is not set here"
         ));
     }
-    let ending = with_location(context, Purpose::Run, async |location| {
-        let ended = session(context, &options, prepared, location);
+    let mut timing = Timing::new(context.began, "connect");
+    let ended = with_location(context, Purpose::Run, async |location| {
+        let ended = session(context, &options, prepared, location, &mut timing);
         let status = async {
             link_status::follow(&context.printer, location.status()).await;
             std::future::pending().await
@@ -65,8 +66,18 @@ pub(super) async fn run(context: &Context, options: Run) -> Result<Ending, Failu
             ended = status => ended,
         }
     })
-    .await?;
-    Ok(ending)
+    .await;
+    say_timing(context, &options, &mut timing);
+    ended
+}
+
+/// Says where the time went, as far as it got, if that is asked for and has not been said yet.
+fn say_timing(context: &Context, options: &Run, timing: &mut Timing) {
+    if options.timing
+        && let Some(table) = timing.tell()
+    {
+        context.printer.note(table);
+    }
 }
 
 async fn session(
@@ -74,10 +85,10 @@ async fn session(
     options: &Run,
     prepared: Prepared,
     location: &Location,
+    timing: &mut Timing,
 ) -> Result<Ending, Failure> {
     let printer = &context.printer;
-    let mut timing = Timing::new(context.began);
-    timing.done("connect");
+    timing.begin("resolve");
 
     let image = location.resolve(&options.image).await?;
     let plan = prepared
@@ -85,13 +96,13 @@ async fn session(
         .plan(&image.description.config.exposed_ports)?;
     let bound = bind(&plan.mappings).await?;
     say_skipped(context, &plan);
-    timing.done("resolve");
+    timing.begin("upload");
 
     let bars = Arc::new(Bars::new(printer));
     let uploaded = location.ensure_image_uploaded(&image, &*bars).await;
     bars.clear();
     uploaded?;
-    timing.done("upload");
+    timing.begin("start");
 
     let node = location.node().await?;
     let stdio = prepared.spec.stdio;
@@ -103,7 +114,14 @@ async fn session(
     let started = starting.start().await;
     bars.clear();
     let container = started?;
-    timing.done_with_part(("unpack", container.started().unpack), "start");
+    timing.take_out("unpack", container.started().unpack);
+    // Nothing listens in a container that sleeps.
+    if options.sleep || bound.is_empty() {
+        timing.done();
+        say_timing(context, options, timing);
+    } else {
+        timing.begin("ready");
+    }
     printer.info(format_args!(
         "container {} runs on node {}",
         container.id(),
@@ -210,7 +228,7 @@ async fn beside(
     page: Option<&Page>,
     container: &Container,
     doors: &[Door],
-    timing: Timing,
+    timing: &mut Timing,
 ) -> Failure {
     let process = container.first_process();
     let typing = async {

@@ -1,6 +1,6 @@
 //! Says where the container's services are reached, each as soon as it answers.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::stream::FuturesUnordered;
 use futures_util::{Stream, StreamExt as _};
@@ -21,61 +21,52 @@ pub(super) async fn announce(
     printer: &Printer,
     container: &Container,
     doors: &[Door],
-    timing: Timing,
+    timing: &mut Timing,
     with_table: bool,
 ) {
+    let began = timing.began();
     let mut waiting: FuturesUnordered<_> = doors
         .iter()
-        .map(|door| answers(printer, container, door, &timing))
+        .map(|door| answers(printer, container, door, began))
         .collect();
-    if with_table {
-        let ready = if doors.is_empty() {
-            Some(until_now(&timing))
-        } else {
-            until_ready(&mut waiting, &timing).await
-        };
-        if let Some(timing) = ready {
-            printer.note(timing.table());
-        }
+    if with_table
+        && until_ready(&mut waiting, timing).await
+        && let Some(table) = timing.tell()
+    {
+        printer.note(table);
     }
     while waiting.next().await.is_some() {}
 }
 
-/// What passed until the last port answered that does before long; none if none ever does.
+/// Waits until the last port answers that does before long. Returns whether any ever does.
 async fn until_ready(
     waiting: &mut (impl Stream<Item = bool> + Unpin),
-    timing: &Timing,
-) -> Option<Timing> {
+    timing: &mut Timing,
+) -> bool {
     if !waiting.any(std::future::ready).await {
-        return None;
+        return false;
     }
-    let mut ready = until_now(timing);
+    timing.done();
     let others = async {
         while let Some(answered) = waiting.next().await {
             if answered {
-                ready = until_now(timing);
+                timing.done();
             }
         }
     };
     // One that takes longer is told of when it answers.
     let _ = timeout(OTHERS, others).await;
-    Some(ready)
-}
-
-fn until_now(timing: &Timing) -> Timing {
-    let mut timing = timing.clone();
-    timing.done("ready");
-    timing
+    true
 }
 
 /// Waits until the container accepts connections behind a door, however long that takes. Returns whether it came to that.
-async fn answers(printer: &Printer, container: &Container, door: &Door, timing: &Timing) -> bool {
+async fn answers(printer: &Printer, container: &Container, door: &Door, began: Instant) -> bool {
     let port = door.tunnel.port();
     let mut patient = false;
     loop {
         match container.wait_tcp(port, READY_TIMEOUT).await {
             Ok(()) => {
-                let (address, time) = (&door.address, shown(timing.total()));
+                let (address, time) = (&door.address, shown(began.elapsed()));
                 printer.note(format_args!("{address} -> {port}/tcp (ready after {time})"));
                 return true;
             }
