@@ -73,9 +73,14 @@ fn wrong_arguments_of_run_are_125_as_1_and_2_are_the_programs() {
     for (arguments, said) in [
         (&["run"][..], "IMAGE"),
         (&["--ofset", "1", "x"], "'--offset'"),
-        (&["--offset", "x", "x"], "--offset"),
+        (&["--offset", "x", "x"], "expected a number from 0 to 65534"),
+        (
+            &["--offset", "-x", "x"],
+            "expected a number from 0 to 65534",
+        ),
         (&["--offset"], "--offset"),
-        (&["--pids", "0", "x"], "--pids"),
+        (&["--pids", "0", "x"], "expected a number of processes"),
+        (&["--pids", "-1", "x"], "expected a number of processes"),
         (&["--path", "/p", "x"], "--browser"),
         (&["--offset", "-1", "x"], "from 0 to 65534"),
         (&["--offset", "65536", "x"], "from 0 to 65534"),
@@ -90,6 +95,12 @@ fn wrong_arguments_of_run_are_125_as_1_and_2_are_the_programs() {
         (&["-f", "nothing", "x"], "expected SRC:DEST"),
         (&["-f", "/no/such/file:/etc/", "x"], "/no/such/file"),
         (&["--memory", "lots", "x"], "512m"),
+        (&["--memory", "-1g", "x"], "512m"),
+        (&["--linger", "-1h", "x"], "as in 90s"),
+        (
+            &["--location-ip", "x:y", "--location", "z", "x"],
+            "HOST:PORT",
+        ),
         (&["--cpus", "0", "x"], "as in 1.5"),
         (&["--cpus", "-1", "x"], "as in 1.5"),
         (&["-w", "here", "x"], "absolute path"),
@@ -102,6 +113,104 @@ fn wrong_arguments_of_run_are_125_as_1_and_2_are_the_programs() {
         let done = tf().args(arguments).run().code(125).no_stdout();
         done.says(&["error: ", said]);
     }
+}
+
+#[test]
+fn wrong_arguments_of_servers_and_services_are_2() {
+    for (arguments, said) in [
+        (&["location", "serve", "--listen", "a:b"][..], "ADDR:PORT"),
+        (&["location", "serve", "--listen", ""], "ADDR:PORT"),
+        (&["location", "serve", "--max-linger", "-1h"], "as in 90s"),
+        (&["location", "serve", "--max-cache", "-1"], "512m"),
+        (
+            &["location", "serve", "--no-node", "--name", "a/b"],
+            "expected letters",
+        ),
+        (
+            &["location", "invite", "a", "--expires", "-1h"],
+            "as in 90s",
+        ),
+        (&["location", "invite", "a", "--address", ""], "HOST:PORT"),
+        (
+            &["location", "invite", "a", "--address", "a:b"],
+            "HOST:PORT",
+        ),
+        (&["location", "limits", "--sessions", "-1"], "`none`"),
+        (&["node", "serve", "--join", "@"], "@FILE"),
+        (&["node", "serve", "--location-ip", "a b"], "HOST:PORT"),
+        (
+            &["service", "install", "--print", "--memory", "lots", "x"],
+            "512m",
+        ),
+        (
+            &[
+                "service",
+                "install",
+                "--print",
+                "location",
+                "--no-node",
+                "--listen",
+                "a:b",
+            ],
+            "ADDR:PORT",
+        ),
+        (
+            &[
+                "service",
+                "install",
+                "--print",
+                "location",
+                "--no-node",
+                "--max-cache",
+                "a",
+            ],
+            "512m",
+        ),
+    ] {
+        let done = tf().args(arguments).run().code(2).no_stdout();
+        done.says(&["error: ", said]);
+    }
+}
+
+#[test]
+fn the_help_that_is_pointed_to_is_that_of_the_verb() {
+    for (arguments, help) in [
+        (&["--ofset", "1", "x"][..], "'tf run --help'"),
+        (&["run", "--ofset", "1", "x"], "'tf run --help'"),
+        (&["cache", "rm"], "'tf cache rm --help'"),
+        (
+            &["location", "--location", "rm", "limit"],
+            "'tf location --help'",
+        ),
+        (&["help", "x"], "'tf --help'"),
+        (&["-v"], "'tf --help'"),
+    ] {
+        let done = tf().args(arguments).run().no_stdout();
+        done.says(&[&format!("try {help}")]);
+    }
+    let done = tfcache().args(["rm"]).run().code(2);
+    done.says(&["try 'tfcache rm --help'"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn directories_that_cannot_be_used_are_named_with_their_variable() {
+    for (variable, arguments, code) in [
+        ("TF_HOME", &["describe", "hello"][..], 1),
+        ("TF_HOME", &["hello"], 125),
+        ("TF_HOME", &["locations"], 1),
+        ("TF_STATE", &["describe", "hello"], 1),
+        ("TF_STATE", &["location", "serve", "--no-node"], 1),
+    ] {
+        let done = tf().args(arguments).env(variable, "/dev/null");
+        let done = done.run().code(code).no_stdout();
+        done.says(&["/dev/null", "hint: ", variable]);
+    }
+    // What can be made again is done without.
+    let done = tf()
+        .args(["describe", "hello"])
+        .env("TF_CACHE", "/dev/null");
+    done.run().code(0);
 }
 
 #[test]

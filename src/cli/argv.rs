@@ -46,10 +46,21 @@ pub(crate) fn implied(command: &str) -> Option<&'static str> {
     found.map(|(_, verb)| *verb)
 }
 
-/// The verb that is named by words that are spelled out.
-pub(crate) fn verb<'a>(command: &'a Command, words: &[OsString]) -> Option<&'a str> {
-    let word = words.get(skip_options(command, words))?.to_str()?;
-    command.find_subcommand(word).map(Command::get_name)
+/// The command, and the verbs of it that words name which are spelled out: `tf`, `cache` and `rm`.
+pub(crate) fn path<'a>(mut command: &'a Command, mut words: &[OsString]) -> Vec<&'a str> {
+    let mut path = vec![command.get_name()];
+    loop {
+        let at = skip_options(command, words);
+        let named = words.get(at).and_then(|word| word.to_str());
+        match named.and_then(|word| command.find_subcommand(word)) {
+            Some(verb) if verb.get_name() != "help" => {
+                path.push(verb.get_name());
+                words = &words[at + 1..];
+                command = verb;
+            }
+            _ => return path,
+        }
+    }
 }
 
 /// Puts `--` in front of the first positional argument of a command that passes on all that follows it, so that options

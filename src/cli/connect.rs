@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::cli::Context;
+use crate::cli::address;
 use crate::cli::args::Global;
 use crate::cli::duration;
 use crate::cli::failure::Failure;
@@ -47,6 +48,17 @@ fn linger(options: &Global) -> Result<Option<Duration>, Failure> {
         .transpose()
 }
 
+/// Where the location is, if the command line says so.
+///
+/// # Errors
+///
+/// When it can be nowhere.
+pub(crate) fn address(options: &Global) -> Result<Option<String>, Failure> {
+    let text = options.location_ip.as_deref();
+    text.map(|text| address::parse("--location-ip", text))
+        .transpose()
+}
+
 /// Whether there is a location to connect to, other than one in this process.
 ///
 /// # Errors
@@ -63,7 +75,7 @@ fn with_options(mut config: Config, options: &Global) -> Result<Config, Failure>
     if let Some(name) = &options.location {
         config.location = Some(name.clone());
     }
-    if let Some(address) = &options.location_ip {
+    if let Some(address) = address(options)? {
         let keyring = Keyring::new(&config.home);
         let default = keyring.default_name();
         if config.location.is_none() && matches!(default, Ok(None)) {
@@ -72,7 +84,7 @@ fn with_options(mut config: Config, options: &Global) -> Result<Config, Failure>
             ))
             .hint("name it with --location NAME"));
         }
-        config.address = Some(address.clone());
+        config.address = Some(address);
     }
     Ok(config)
 }
@@ -118,6 +130,6 @@ mod tests {
         assert!(failure.to_string().contains("--location NAME"));
         options.location = Some("home".into());
         let config = with_options(config(&home), &options).expect("a location");
-        assert_eq!(config.address.as_deref(), Some("192.0.2.1"));
+        assert_eq!(config.address.as_deref(), Some("192.0.2.1:5555"));
     }
 }

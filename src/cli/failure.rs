@@ -86,8 +86,43 @@ impl std::error::Error for Failure {}
 
 impl From<KeyringError> for Failure {
     fn from(error: KeyringError) -> Self {
-        Self::from_error(&error)
+        let failure = Self::from_error(&error);
+        if is_of_path(&error) {
+            return failure.hint(
+                "keys and settings are in ~/.20ft, or in the directory that TF_HOME names: it has to be one that can be read and written",
+            );
+        }
+        failure
     }
+}
+
+/// What to do where a server's state cannot be kept.
+const STATE: &str = "TF_STATE names the directory for what a location and its containers need: it has to be one that can be written";
+
+/// Whether the system has refused a path that the user has chosen, or could have chosen.
+fn is_of_path(error: &(dyn std::error::Error + 'static)) -> bool {
+    use std::io::ErrorKind;
+
+    let mut error = Some(error);
+    while let Some(this) = error {
+        if let Some(said) = this.downcast_ref::<std::io::Error>()
+            && said.raw_os_error().is_some()
+        {
+            return matches!(
+                said.kind(),
+                ErrorKind::AlreadyExists
+                    | ErrorKind::IsADirectory
+                    | ErrorKind::NotADirectory
+                    | ErrorKind::NotFound
+                    | ErrorKind::PermissionDenied
+                    | ErrorKind::QuotaExceeded
+                    | ErrorKind::ReadOnlyFilesystem
+                    | ErrorKind::StorageFull
+            );
+        }
+        error = this.source();
+    }
+    false
 }
 
 impl From<serve::Error> for Failure {
@@ -110,6 +145,12 @@ impl From<serve::Error> for Failure {
             }
             Error::ForUser => failure.hint("use it with `tf account join`"),
             Error::NotInvited { .. } => failure.hint("ask for another invitation"),
+            Error::BadName(_) => Self::arguments(failure),
+            Error::Keyring(error) => error.into(),
+            Error::Home(_) | Error::Open(_) | Error::Engine(_) if is_of_path(&error) => failure.hint(STATE),
+            Error::Listen { address, .. } if !address.starts_with('/') => failure.hint(
+                "--listen has to name an address of this machine, and a port that nobody else listens on",
+            ),
             _ => failure,
         }
     }
@@ -121,6 +162,8 @@ impl From<sdk::Error> for Failure {
         match error {
             sdk::Error::NotInvited { .. } => failure.hint("ask for another invitation"),
             sdk::Error::ForNode => failure.hint("use it with `tf node serve --join`"),
+            sdk::Error::Account(error) => error.into(),
+            sdk::Error::Embedded(_) if is_of_path(&error) => failure.hint(STATE),
             _ => failure,
         }
     }

@@ -35,6 +35,11 @@ pub(crate) async fn read(printer: &Printer, given: Option<&str>) -> Result<Invit
                 ))
             })?
         }
+        Some("@") => {
+            return Err(Failure::arguments(
+                "`@` names no file: expected @FILE, FILE being where the invitation is",
+            ));
+        }
         Some(given) => match given.strip_prefix('@') {
             Some(path) => read_file(path).map_err(|error| {
                 Failure::operation(format!("cannot read the invitation from {path}: {error}"))

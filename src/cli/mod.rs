@@ -6,6 +6,7 @@
 //!
 //! What the verbs do is done by `sdk`; here it is decided what to do, and said what happens.
 
+mod address;
 mod args;
 mod argv;
 mod bars;
@@ -142,7 +143,7 @@ fn parse(program: Program, words: Vec<OsString>) -> Result<(Global, Verb), Endin
     let mut command = program.command();
     command.build();
     let words = argv::spell_out(&command, words);
-    let runs = argv::verb(&command, &words) == Some("run");
+    let path = argv::path(&command, &words).join(" ");
     let name = OsString::from(command.get_name());
     command
         .try_get_matches_from_mut(std::iter::once(name).chain(words))
@@ -156,8 +157,8 @@ fn parse(program: Program, words: Vec<OsString>) -> Result<(Global, Verb), Endin
                     ending_of_write(&printer, printer.help(&said.render()))
                 }
                 _ => {
-                    printer.usage(&said.render());
-                    if runs {
+                    printer.usage(&said.render(), &path);
+                    if path == "tf run" {
                         Ending::NotRun
                     } else {
                         Ending::WrongArguments

@@ -134,12 +134,18 @@ impl Printer {
         self.labelled("error", "31", &error.to_string());
     }
 
-    /// Says what is wrong with a command line, in the words of clap.
-    pub(crate) fn usage(&self, text: &clap::builder::StyledStr) {
-        if self.colour {
-            self.talk(&text.ansi().to_string());
+    /// Says what is wrong with a command line, in the words of clap. `path` is the command whose help helps: `tf run`.
+    pub(crate) fn usage(&self, text: &clap::builder::StyledStr, path: &str) {
+        let text = if self.colour {
+            text.ansi().to_string()
         } else {
-            self.talk(&text.to_string());
+            text.to_string()
+        };
+        // The last line says to try `--help`. Which one is not plain where the verb is left out: `tf --help` has none of the
+        // options of `tf IMAGE`.
+        match text.rsplit_once("--help") {
+            Some((said, end)) => self.talk(&format!("{said}{path} --help{end}")),
+            None => self.talk(&text),
         }
     }
 

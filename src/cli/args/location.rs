@@ -73,11 +73,11 @@ pub(crate) struct Serve {
 
     /// Longest time that a session is kept while its client has no connection, whatever --linger asks for there, as in 90s, 1h
     /// or 0, with which sessions end at once
-    #[arg(long, value_name = "DURATION", default_value = "2m", value_hint = ValueHint::Other)]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true, default_value = "2m", value_hint = ValueHint::Other)]
     pub(crate) max_linger: String,
 
     /// Most space for images: beyond it, what was used least recently is removed, and nothing that is in use
-    #[arg(long, value_name = "SIZE", value_hint = ValueHint::Other)]
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true, value_hint = ValueHint::Other)]
     pub(crate) max_cache: Option<String>,
 }
 
@@ -96,7 +96,7 @@ pub(crate) struct Invite {
     pub(crate) node: bool,
 
     /// How long it can be used, as in 30m, 24h or 7d
-    #[arg(long, value_name = "DURATION", default_value = "24h", value_hint = ValueHint::Other)]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true, default_value = "24h", value_hint = ValueHint::Other)]
     pub(crate) expires: String,
 
     /// Address at which the location is reached from there, if not the one it knows itself
@@ -116,19 +116,19 @@ pub(crate) struct Limits {
     pub(crate) user: Option<String>,
 
     /// Most containers at once, over all sessions of the user
-    #[arg(long, value_name = "N", value_hint = ValueHint::Other)]
+    #[arg(long, value_name = "N", allow_hyphen_values = true, value_hint = ValueHint::Other)]
     pub(crate) containers: Option<String>,
 
     /// Most memory of these containers together, each of which then needs a --memory of its own
-    #[arg(long, value_name = "SIZE", value_hint = ValueHint::Other)]
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true, value_hint = ValueHint::Other)]
     pub(crate) memory: Option<String>,
 
     /// Most space for images, as `tf cache ls` shows it
-    #[arg(long, value_name = "SIZE", value_hint = ValueHint::Other)]
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true, value_hint = ValueHint::Other)]
     pub(crate) stored: Option<String>,
 
     /// Most sessions at once: each running tf is one
-    #[arg(long, value_name = "N", value_hint = ValueHint::Other)]
+    #[arg(long, value_name = "N", allow_hyphen_values = true, value_hint = ValueHint::Other)]
     pub(crate) sessions: Option<String>,
 
     /// Print JSON in place of a table

@@ -92,7 +92,7 @@ pub(crate) struct Global {
 
     /// How long the location keeps the session while the connection to it is lost, as in 90s, 30m or 0, with which the session
     /// ends at once; 2m if not given, and never longer than the location allows
-    #[arg(long, global = true, value_name = "DURATION", value_hint = ValueHint::Other)]
+    #[arg(long, global = true, value_name = "DURATION", allow_hyphen_values = true, value_hint = ValueHint::Other)]
     pub(crate) linger: Option<String>,
 }
 

@@ -40,7 +40,8 @@ pub(crate) struct Run {
         value_name = "N",
         default_value_t = 0,
         hide_default_value = true,
-        allow_negative_numbers = true,
+        allow_hyphen_values = true,
+        value_parser = offset,
         value_hint = ValueHint::Other,
         help_heading = "Ports"
     )]
@@ -128,6 +129,7 @@ pub(crate) struct Run {
         short,
         long,
         value_name = "USER[:GROUP]",
+        allow_negative_numbers = true,
         value_hint = ValueHint::Other,
         help_heading = "Container"
     )]
@@ -147,6 +149,7 @@ pub(crate) struct Run {
     #[arg(
         long,
         value_name = "SIZE",
+        allow_hyphen_values = true,
         value_hint = ValueHint::Other,
         help_heading = "Container"
     )]
@@ -156,7 +159,7 @@ pub(crate) struct Run {
     #[arg(
         long,
         value_name = "NUMBER",
-        allow_negative_numbers = true,
+        allow_hyphen_values = true,
         value_hint = ValueHint::Other,
         help_heading = "Container"
     )]
@@ -166,8 +169,8 @@ pub(crate) struct Run {
     #[arg(
         long,
         value_name = "NUMBER",
-        allow_negative_numbers = true,
-        value_parser = clap::value_parser!(u32).range(1..),
+        allow_hyphen_values = true,
+        value_parser = pids,
         value_hint = ValueHint::Other,
         help_heading = "Container"
     )]
@@ -203,4 +206,18 @@ pub(crate) struct Streams {
     /// Give the program a terminal
     #[arg(short, long, help_heading = "Container")]
     pub(crate) tty: bool,
+}
+
+// What the standard library says of a malformed number does not say what was expected.
+
+fn offset(text: &str) -> Result<i64, &'static str> {
+    text.parse()
+        .map_err(|_| "expected a number from 0 to 65534, as in 8000")
+}
+
+fn pids(text: &str) -> Result<u32, &'static str> {
+    match text.parse() {
+        Ok(number) if number > 0 => Ok(number),
+        _ => Err("expected a number of processes and threads above 0, as in 100"),
+    }
 }

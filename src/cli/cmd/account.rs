@@ -3,11 +3,12 @@
 use super::print_result;
 use crate::cli::Context;
 use crate::cli::args::AccountVerb;
+use crate::cli::connect;
 use crate::cli::exit::Ending;
 use crate::cli::failure::Failure;
 use crate::cli::invited;
 use crate::config::Config;
-use crate::keyring::{Account, Keyring, with_port};
+use crate::keyring::{Account, Keyring};
 use crate::sdk;
 
 pub(super) async fn run(context: &Context, verb: AccountVerb) -> Result<Ending, Failure> {
@@ -33,7 +34,7 @@ async fn join(
         invitation = invited::read(&context.printer, given) => invitation?,
         signal = context.shutdown.requested() => return Ok(Ending::Interrupted(signal)),
     };
-    let address = context.global.location_ip.as_deref().map(with_port);
+    let address = connect::address(&context.global)?;
     let account = tokio::select! {
         account = sdk::join(keyring, &invitation, address) => account?,
         signal = context.shutdown.requested() => return Ok(Ending::Interrupted(signal)),

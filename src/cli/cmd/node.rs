@@ -6,12 +6,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cli::Context;
 use crate::cli::args::NodeVerb;
+use crate::cli::connect;
 use crate::cli::duration;
 use crate::cli::exit::Ending;
 use crate::cli::failure::Failure;
 use crate::cli::invited;
 use crate::config::Config;
-use crate::keyring::with_port;
 use crate::link::LINGER;
 use crate::serve::NodeServer;
 
@@ -33,7 +33,7 @@ pub(super) async fn run(context: &Context, verb: NodeVerb) -> Result<Ending, Fai
     let linger = context.global.linger.as_deref();
     let linger = linger.map(|text| duration::parse_or_zero("--linger", text));
     let linger = linger.transpose()?.unwrap_or(LINGER);
-    let address = context.global.location_ip.as_deref().map(with_port);
+    let address = connect::address(&context.global)?;
     let node = tokio::select! {
         node = NodeServer::start(config.state, invitation, address, linger) => node?,
         signal = context.shutdown.requested() => return Ok(Ending::Interrupted(signal)),

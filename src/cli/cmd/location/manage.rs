@@ -5,6 +5,7 @@ use std::time::SystemTime;
 use serde::Serialize;
 
 use crate::cli::Context;
+use crate::cli::address;
 use crate::cli::args::Invite;
 use crate::cli::cmd::{json, print_result};
 use crate::cli::duration;
@@ -12,7 +13,6 @@ use crate::cli::exit::Ending;
 use crate::cli::failure::Failure;
 use crate::cli::table::{ago, table};
 use crate::config::Config;
-use crate::keyring::with_port;
 use crate::protocol::messages::{AccountInfo, NodeInfo, SessionInfo, ShownOut};
 use crate::serve::Administrator;
 
@@ -40,13 +40,17 @@ pub(super) async fn invite(
     options: &Invite,
 ) -> Result<Ending, Failure> {
     let expires = duration::parse("--expires", &options.expires)?;
+    let address = options.address.as_deref();
+    let address = address
+        .map(|text| address::parse("--address", text))
+        .transpose()?;
     with_administrator(context, config, async |administrator| {
         let mut profile = administrator.profile()?.ok_or_else(|| {
             Failure::operation("the location does not know its name and address yet")
                 .hint("start it once with `tf location serve`")
         })?;
-        if let Some(address) = &options.address {
-            profile.address = with_port(address);
+        if let Some(address) = address {
+            profile.address = address;
         }
         let address = profile.address.clone();
         let invitation = administrator

@@ -2,7 +2,7 @@
 
 mod limits;
 mod manage;
-mod serve;
+pub(super) mod serve;
 
 use crate::cli::Context;
 use crate::cli::args::LocationVerb;

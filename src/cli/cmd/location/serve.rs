@@ -1,6 +1,7 @@
 //! `tf location serve`.
 
 use crate::cli::Context;
+use crate::cli::address;
 use crate::cli::args::Serve;
 use crate::cli::duration;
 use crate::cli::exit::Ending;
@@ -14,20 +15,15 @@ pub(super) async fn run(
     config: Config,
     options: Serve,
 ) -> Result<Ending, Failure> {
-    let max_linger = duration::parse_or_zero("--max-linger", &options.max_linger)?;
-    let max_cache = options.max_cache.as_deref();
-    let max_cache = max_cache
-        .map(|text| limits::size("--max-cache", text))
-        .transpose()?
-        .or(config.max_cache);
+    let asked = bounds(&options)?;
     let options = LocationOptions {
         state: config.state,
         listen: options.listen,
         name: options.name,
         node: !options.no_node,
         bounds: Bounds {
-            max_linger,
-            max_cache,
+            max_cache: asked.max_cache.or(config.max_cache),
+            ..asked
         },
     };
     let server = tokio::select! {
@@ -46,4 +42,22 @@ pub(super) async fn run(
     server.serve(asked).await?;
     tracing::info!("stopped");
     Ok(Ending::Done)
+}
+
+/// Checks the options, as far as they can be without the machine, and returns what they say the location gives at most.
+///
+/// # Errors
+///
+/// When one of them makes no sense.
+pub(in crate::cli::cmd) fn bounds(options: &Serve) -> Result<Bounds, Failure> {
+    if let Some(listen) = &options.listen {
+        address::check_listening("--listen", listen)?;
+    }
+    let max_cache = options.max_cache.as_deref();
+    Ok(Bounds {
+        max_linger: duration::parse_or_zero("--max-linger", &options.max_linger)?,
+        max_cache: max_cache
+            .map(|text| limits::size("--max-cache", text))
+            .transpose()?,
+    })
 }

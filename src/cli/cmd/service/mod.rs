@@ -18,19 +18,20 @@ use serde::Serialize;
 use self::remote::Remote;
 use self::systemd::{Scope, Systemd, unit_name};
 use self::unit::{Kind, Unit};
+use super::location::serve::bounds;
 use super::{json, print_result};
 use crate::cli::Context;
 use crate::cli::args::{Global, ImageService, Install, Installed, Place, Service, ServiceVerb};
-use crate::cli::connect::is_remote;
-use crate::cli::duration;
+use crate::cli::connect::{self, is_remote};
 use crate::cli::env::Environment;
 use crate::cli::exit::Ending;
 use crate::cli::failure::Failure;
 use crate::cli::invited;
+use crate::cli::limits;
 use crate::cli::publish;
 use crate::cli::table::table;
 use crate::config::Config;
-use crate::keyring::{Account, Keyring, with_port};
+use crate::keyring::{Account, Keyring};
 use crate::link::LINGER;
 use crate::serve::NodeServer;
 
@@ -209,7 +210,7 @@ fn unit(global: &Global, config: &Config, scope: Scope, what: &Installed) -> Res
             (name_of(options)?, kind, options.run.image.clone())
         }
         Installed::Location(options) => {
-            duration::parse_or_zero("--max-linger", &options.max_linger)?;
+            bounds(options)?;
             arguments.extend(["location", "serve"].map(str::to_owned));
             words::location(options, &mut arguments);
             let kind = if options.no_node {
@@ -250,6 +251,7 @@ fn settled(options: &ImageService) -> Result<ImageService, Failure> {
         ));
     }
     publish::Request::parse(run.offset, &run.publish, run.public)?;
+    limits::parse(&run)?;
     // The service does not have the variables of who installs it.
     let environment = Environment::parse(&run.env, |name| std::env::var(name).ok())?;
     run.env = environment.variables;
@@ -285,7 +287,7 @@ async fn join_location(
         return Ok(());
     };
     let invitation = invited::read(&context.printer, Some(invitation)).await?;
-    let address = context.global.location_ip.as_deref().map(with_port);
+    let address = connect::address(&context.global)?;
     let node = NodeServer::start(config.state, Some(invitation), address, LINGER).await?;
     context.printer.note(format_args!(
         "this machine is a node of {} now",
@@ -395,8 +397,8 @@ fn account(global: &Global, config: &Config) -> Result<Account, Failure> {
         })?,
     };
     let mut account = keyring.account(&name)?;
-    if let Some(address) = &global.location_ip {
-        account.address = with_port(address);
+    if let Some(address) = connect::address(global)? {
+        account.address = address;
     }
     Ok(account)
 }
