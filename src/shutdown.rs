@@ -2,6 +2,7 @@
 //!
 //! The first signal asks: whoever holds the [`Shutdown`] cleans up and leaves. The second one does not wait for that.
 
+use std::fmt;
 use std::io;
 use std::sync::{Arc, OnceLock};
 
@@ -28,6 +29,16 @@ impl Signal {
             Self::Interrupt => 2,
             Self::Terminate => 15,
         }
+    }
+}
+
+impl fmt::Display for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::HangUp => "SIGHUP",
+            Self::Interrupt => "SIGINT",
+            Self::Terminate => "SIGTERM",
+        })
     }
 }
 

@@ -338,14 +338,30 @@ fn a_signal_ends_it_by_that_signal() {
 
     use nix::sys::signal::Signal;
 
-    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+    use std::io::Read as _;
+
+    let signals = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
+    let options = [&[][..], &["-v"]];
+    for (signal, options) in signals.iter().flat_map(|s| options.map(|o| (*s, o))) {
         let (registry, image) = silent_registry();
-        let mut running = tf().args(["describe", &image]).spawn();
+        let mut program = tf().args(options).args(["describe", &image]);
+        program.command().stderr(Stdio::piped());
+        let mut running = program.spawn();
         // It has begun to work when it connects.
         let _connection = eventually(PATIENCE, || registry.accept().ok());
         running.signal(signal);
         let status = running.ended();
         assert_eq!(status.signal(), Some(signal as i32), "{status:?}");
+        // Who has sent it knows; a log is read by others.
+        let mut said = String::new();
+        let stderr = running.child().stderr.as_mut().expect("it is piped");
+        stderr.read_to_string(&mut said).expect("it is text");
+        if options.is_empty() {
+            assert_eq!(said, "");
+        } else {
+            let line = format!("ended, as {signal} asks for\n");
+            assert!(said.ends_with(&line), "{said}");
+        }
     }
 }
 

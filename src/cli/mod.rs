@@ -130,6 +130,10 @@ fn run(program: Program, words: Vec<OsString>) -> Ending {
         });
         // All that has to be done is done; a read from the terminal, which cannot be interrupted, is not waited for.
         runtime.shutdown_background();
+        // Whoever has sent the signal knows; of interest to whoever reads the log of a service.
+        if let Ok(Ending::Interrupted(signal)) = &ended {
+            printer.info(format_args!("ended, as {signal} asks for"));
+        }
         ended
     });
     ended.unwrap_or_else(|failure| {

@@ -43,8 +43,8 @@ pub(super) async fn run(context: &Context, verb: NodeVerb) -> Result<Ending, Fai
     let mut served = pin!(node.serve(shutdown.clone()));
     tokio::select! {
         served = &mut served => served?,
-        _ = context.shutdown.requested() => {
-            tracing::info!("stopping");
+        signal = context.shutdown.requested() => {
+            tracing::info!("stopping, as {signal} asks for");
             shutdown.cancel();
             served.await?;
         }

@@ -37,7 +37,7 @@ pub(super) async fn run(
     );
     let asked = async {
         let signal = context.shutdown.requested().await;
-        tracing::info!("stopping, as {signal:?} asks for");
+        tracing::info!("stopping, as {signal} asks for");
     };
     server.serve(asked).await?;
     tracing::info!("stopped");
