@@ -14,6 +14,7 @@ use indicatif::{
 };
 
 use crate::cli::output::Printer;
+use crate::cli::terminal;
 use crate::ids::Digest;
 use crate::progress::{Progress, Step};
 
@@ -156,7 +157,9 @@ impl Layers {
             shown: None,
         });
         if bar.shown.is_none() && now.duration_since(bar.since) >= WORTH_SHOWING {
-            let shown = self.target.add(drawn(layer, work, size, bar.from));
+            let shown =
+                self.target
+                    .add(drawn(layer, work, size, bar.from, terminal::size().columns));
             shown.enable_steady_tick(TICK);
             bar.shown = Some(shown);
         }
@@ -174,14 +177,27 @@ impl Drop for Bar {
     }
 }
 
-/// A bar for something that has been under way for [`WORTH_SHOWING`], and began at `from`.
-fn drawn(layer: Digest, work: Work, size: Option<u64>, from: u64) -> ProgressBar {
-    let template = match size {
-        Some(_) => {
-            "{prefix:9} {msg} [{bar:30}] {binary_bytes:>11} of {binary_total_bytes}, {speed}/s, {time_left} left"
+/// What a bar shows: as much as a terminal of so many columns has room for in one line. Lines that wrap scroll the terminal.
+fn template(sized: bool, columns: u16) -> &'static str {
+    match (sized, columns) {
+        (true, 100..) => {
+            "{prefix:9} {msg} [{wide_bar}] {binary_bytes:>11} of {binary_total_bytes}, {speed}/s, {time_left} left"
         }
-        None => "{prefix:9} {msg} {spinner} {binary_bytes:>11}, {speed}/s",
-    };
+        (true, 75..) => {
+            "{prefix:9} {msg} [{wide_bar}] {binary_bytes:>11} of {binary_total_bytes}, {speed}/s"
+        }
+        (true, 60..) => "{prefix:9} {msg} [{wide_bar}] {binary_bytes:>11} of {binary_total_bytes}",
+        (true, 30..) => "{prefix:9} {msg} {percent:>3}%",
+        (true, _) => "{percent:>3}%",
+        (false, 60..) => "{prefix:9} {msg} {spinner} {binary_bytes:>11}, {speed}/s",
+        (false, 40..) => "{prefix:9} {msg} {binary_bytes:>11}",
+        (false, _) => "{spinner}",
+    }
+}
+
+/// A bar for something that has been under way for [`WORTH_SHOWING`], and began at `from`.
+fn drawn(layer: Digest, work: Work, size: Option<u64>, from: u64, columns: u16) -> ProgressBar {
+    let template = template(size.is_some(), columns);
     // The speed that indicatif knows begins with a jump: it was not there in the first second.
     let style = ProgressStyle::with_template(template)
         .expect("the template is well formed")
@@ -217,6 +233,11 @@ fn speed(bytes: u64, time: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+    use std::sync::Arc;
+
+    use indicatif::TermLike;
+
     use super::*;
 
     /// Layers, drawn nowhere, and a function that gives them a step at so many milliseconds.
@@ -288,6 +309,71 @@ mod tests {
         assert_eq!(shown(&layers).len(), 1);
         take(&mut layers, 2001, Step::LayerUnpacked { layer, done: 100 });
         assert_eq!(shown(&layers), []);
+    }
+
+    /// A terminal of so many columns that keeps what is written.
+    #[derive(Debug)]
+    struct Paper(u16, Arc<Mutex<Vec<String>>>);
+
+    impl Paper {
+        fn keep(&self, text: &str) {
+            let mut kept = self.1.lock().expect("nobody panics with it");
+            kept.push(text.to_owned());
+        }
+    }
+
+    impl TermLike for Paper {
+        fn width(&self) -> u16 {
+            self.0
+        }
+        fn move_cursor_up(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn move_cursor_down(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn move_cursor_right(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn move_cursor_left(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn write_line(&self, text: &str) -> io::Result<()> {
+            self.keep(text);
+            Ok(())
+        }
+        fn write_str(&self, text: &str) -> io::Result<()> {
+            self.keep(text);
+            Ok(())
+        }
+        fn clear_line(&self) -> io::Result<()> {
+            Ok(())
+        }
+        fn flush(&self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_bar_has_one_line_of_any_terminal() {
+        let layer = Digest::of(b"layer");
+        for columns in (4..=130).chain([500]) {
+            for size in [None, Some(1023 << 20)] {
+                let written = Arc::default();
+                let paper = Box::new(Paper(columns, Arc::clone(&written)));
+                let target = MultiProgress::with_draw_target(ProgressDrawTarget::term_like(paper));
+                let bar = target.add(drawn(layer, Work::Unpack, size, 0, columns));
+                bar.set_position(1_000_000_000);
+                bar.tick();
+                let lines = written.lock().expect("nobody panics with it");
+                let lengths = lines.iter().map(|line| line.trim_end().chars().count());
+                let longest = lengths.max().unwrap_or(0);
+                assert!(
+                    (1..=usize::from(columns)).contains(&longest),
+                    "{columns}: {lines:?}"
+                );
+            }
+        }
     }
 
     #[test]
