@@ -6,6 +6,7 @@ use clap::Command;
 use clap_mangen::Man;
 use clap_mangen::roff::{Inline, Roff, bold, italic, roman};
 
+use super::json;
 use super::manual::{self, Entry, Manual};
 
 /// Date of the pages, which the format asks for: of their last change in substance, not of the build, which would make
@@ -89,6 +90,7 @@ fn render(
             roff.text([roman(*paragraph)]);
         }
     }
+    json_section(&mut roff, name);
     examples_section(&mut roff, manual.examples);
     entries_section(&mut roff, "EXIT STATUS", manual.exit_status);
     entries_section(&mut roff, "FILES", manual.files);
@@ -165,6 +167,27 @@ fn examples_section(roff: &mut Roff, examples: &[Entry]) {
         roff.text([bold(*line)]);
         roff.control("fi", []);
         roff.control("RE", []);
+    }
+}
+
+/// What `--json` prints.
+fn json_section(roff: &mut Roff, page: &str) {
+    for (index, listing) in json::of(page).enumerate() {
+        if index == 0 {
+            roff.control("SH", ["JSON"]);
+        } else {
+            roff.control("PP", []);
+        }
+        let intro = format!(
+            "`{}` prints an array of objects with these members; later versions may add some:",
+            listing.command
+        );
+        roff.text([roman(intro)]);
+        for (members, meaning) in listing.members {
+            roff.control("TP", []);
+            roff.text([bold(*members)]);
+            roff.text([roman(*meaning)]);
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod bash;
 mod fish;
+mod json;
 mod man;
 mod manual;
 mod model;
