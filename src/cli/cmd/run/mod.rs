@@ -133,8 +133,6 @@ async fn session(
         .state_file
         .map(|reserved| write_state(reserved, options, &container, &doors))
         .transpose()?;
-    // As a service: what depends on the container can be started now.
-    notify(READY);
     let raw = enter_raw(stdio)?;
     let process = container.first_process();
     let exit = tokio::select! {
@@ -239,7 +237,9 @@ async fn beside(
     let sizes = follow_size(process, options.streams.tty);
     let ready = async {
         // Nothing listens in a container that sleeps.
-        if !options.sleep {
+        if options.sleep {
+            notify(READY);
+        } else {
             ready::announce(&context.printer, container, doors, timing, options.timing).await;
         }
     };

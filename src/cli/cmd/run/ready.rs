@@ -1,22 +1,24 @@
 //! Says where the container's services are reached, each as soon as it answers.
 
+use std::pin::pin;
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
-use futures_util::{Stream, StreamExt as _};
 use tokio::time::timeout;
 
 use super::Door;
 use crate::cli::output::Printer;
 use crate::cli::timing::{Timing, shown};
 use crate::sdk::{Container, Error, READY_TIMEOUT};
+use crate::serve::notify::{READY, notify};
 
 /// How long after one port has answered the others are waited for before it is said where the time went. Images expose
 /// ports that nothing in them listens on.
 const OTHERS: Duration = Duration::from_secs(1);
 
 /// Waits for all ports at once and says for each when the container accepts connections there; then, if it is asked for,
-/// where the time went.
+/// where the time went. A service manager is told when whatever depends on the container can be started.
 pub(super) async fn announce(
     printer: &Printer,
     container: &Container,
@@ -24,13 +26,31 @@ pub(super) async fn announce(
     timing: &mut Timing,
     with_table: bool,
 ) {
+    if doors.is_empty() {
+        return notify(READY);
+    }
     let began = timing.began();
     let mut waiting: FuturesUnordered<_> = doors
         .iter()
         .map(|door| answers(printer, container, door, began))
         .collect();
+    let ready = {
+        let mut ready = pin!(until_ready(&mut waiting, timing));
+        match timeout(READY_TIMEOUT, &mut ready).await {
+            Ok(true) => {
+                notify(READY);
+                true
+            }
+            Ok(false) => false,
+            Err(_) => {
+                // A service where nothing listens is one, too.
+                notify(READY);
+                ready.await
+            }
+        }
+    };
     if with_table
-        && until_ready(&mut waiting, timing).await
+        && ready
         && let Some(table) = timing.tell()
     {
         printer.note(table);
@@ -40,7 +60,7 @@ pub(super) async fn announce(
 
 /// Waits until the last port answers that does before long. Returns whether any ever does.
 async fn until_ready(
-    waiting: &mut (impl Stream<Item = bool> + Unpin),
+    waiting: &mut FuturesUnordered<impl Future<Output = bool>>,
     timing: &mut Timing,
 ) -> bool {
     if !waiting.any(std::future::ready).await {
