@@ -19,7 +19,7 @@ fi
 case "$*" in *is-active*) echo active ;; esac
 "#;
 
-/// A user of a machine with systemd.
+/// A user of a machine with systemd, whose containers run at a location elsewhere: that needs no root.
 pub(super) struct Desk {
     pub(super) directory: TempDir,
 }
@@ -58,6 +58,7 @@ impl Desk {
             .env("HOME", self.path("home"))
             .env("TF_HOME", self.path("home/.20ft"))
             .env("TF_STATE", self.path("home/state"))
+            .env("TF_LOCATION", "office")
             .env("PATH", self.search_path());
         program.command().current_dir(self.path("home"));
         program

@@ -118,7 +118,7 @@ fn a_service_that_does_not_start_is_not_there() {
     let done = desk.tf(&["service", "install", "nginx"]).run().code(1);
     done.says(&[
         "systemd says no",
-        "journalctl --user -n 50 -u tf-nginx.service",
+        "journalctl -n 50 --user-unit tf-nginx.service",
     ]);
     desk.assert_empty();
     // One that was there before is there again.

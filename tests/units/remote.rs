@@ -27,7 +27,9 @@ fn a_service_on_a_server() {
     assert_eq!(programs.len(), 1, "{programs:?}");
     let program = programs[0].display().to_string();
     assert!(
-        unit.contains(&format!(r#"ExecStart="{program}" "run""#)),
+        unit.contains(&format!(
+            r#"ExecStart="{program}" "--location=office" "run""#
+        )),
         "{unit}"
     );
     // No key of this user has gone there.

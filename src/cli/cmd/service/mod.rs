@@ -100,6 +100,9 @@ async fn install(context: &Context, scope: Scope, options: Install) -> Result<En
     } else {
         None
     };
+    if unit.kind == Kind::EmbeddedImage {
+        needs_root(scope, "use --system, or a location (`tf account join`)")?;
+    }
     let text = unit
         .text()
         .map_err(|error| Failure::arguments(error.to_string()))?;
@@ -184,6 +187,7 @@ fn unit(global: &Global, config: &Config, scope: Scope, what: &Installed) -> Res
     words::global(global, &mut arguments);
     let mut environment = vec![("TF_STATE", text_of(&config.state)?)];
     let mut directory = None;
+    let mut writes = false;
     let (name, kind, of) = match what {
         Installed::Image(options) => {
             environment.push(("TF_HOME", text_of(&config.home)?));
@@ -200,6 +204,7 @@ fn unit(global: &Global, config: &Config, scope: Scope, what: &Installed) -> Res
                 Failure::operation(format!("cannot find the current directory: {error}"))
             })?;
             directory = Some(text_of(&here)?);
+            writes = options.run.json.is_some();
             arguments.push("run".to_owned());
             words::run(&settled(options)?.run, &mut arguments);
             let kind = if is_remote(global)? {
@@ -237,6 +242,7 @@ fn unit(global: &Global, config: &Config, scope: Scope, what: &Installed) -> Res
         environment,
         directory,
         state: Some(text_of(&config.state)?),
+        writes,
     })
 }
 

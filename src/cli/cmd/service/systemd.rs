@@ -206,13 +206,13 @@ impl Systemd {
         self.tell(&["daemon-reload"]).await?;
         self.tell(&["enable", &unit]).await?;
         self.tell(&["restart", &unit]).await.map_err(|failure| {
-            let user = if self.scope == Scope::User {
-                "--user "
-            } else {
-                ""
+            // Not `--user -u`: that finds nothing where a user has no journal of their own, as root never has.
+            let option = match self.scope {
+                Scope::User => "--user-unit",
+                Scope::System => "-u",
             };
             failure.hint(format!(
-                "`journalctl {user}-n 50 -u {unit}` shows what it said"
+                "`journalctl -n 50 {option} {unit}` shows what it said"
             ))
         })
     }

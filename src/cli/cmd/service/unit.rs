@@ -41,6 +41,8 @@ pub(super) struct Unit {
     pub(super) directory: Option<String>,
     /// Where a server keeps its state.
     pub(super) state: Option<String>,
+    /// Whether it writes a file wherever it was told to.
+    pub(super) writes: bool,
 }
 
 /// What is read back from a unit that this program has written.
@@ -91,7 +93,7 @@ impl Unit {
         }
         // An unreachable location or registry is no reason to give up for good.
         say(format_args!("StartLimitIntervalSec=0\n\n[Service]"));
-        // It says itself when its container runs, or when it serves.
+        // It says itself when its container answers, or when it serves.
         say(format_args!("Type=notify"));
         let mut command = word(&self.program)?;
         for argument in &self.arguments {
@@ -171,6 +173,10 @@ impl Unit {
                     }
                     .lines(),
                 );
+                if self.kind == Kind::Image && self.writes {
+                    // Without it, not even root can in somebody else's directory.
+                    lines.push("CapabilityBoundingSet=CAP_DAC_OVERRIDE");
+                }
             }
         }
         lines
@@ -272,6 +278,7 @@ mod tests {
             environment: vec![("TF_HOME", "/root/.20ft".to_owned())],
             directory: None,
             state: None,
+            writes: false,
         }
     }
 
@@ -357,6 +364,17 @@ mod tests {
             .text()
             .expect("writable");
         assert!(text.contains("\nNoNewPrivileges=yes\n"), "{text}");
+    }
+
+    #[test]
+    fn only_what_writes_files_may_write_those_of_others() {
+        let mut unit = unit(Kind::Image, Scope::System);
+        let line = "\nCapabilityBoundingSet=CAP_DAC_OVERRIDE\n";
+        assert!(!unit.text().expect("writable").contains(line));
+        unit.writes = true;
+        assert!(unit.text().expect("writable").contains(line));
+        unit.kind = Kind::Location;
+        assert!(!unit.text().expect("writable").contains(line));
     }
 
     #[test]
