@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 
 use super::broker::{Broker, Event};
 use crate::ids::NodeId;
-use crate::link::{Inbound, Incoming, Link, OpenedStream, PendingNotice};
+use crate::link::{Inbound, Incoming, Link, Malformed, OpenedStream, PendingNotice};
 use crate::protocol::messages::{
     Capacity, ContainerEnded, Holding, NodeInfo, Notice, ProcessEnded, StreamHeader, UnpackProgress,
 };
@@ -21,9 +21,17 @@ const LONGEST_HOSTNAME: usize = 255;
 /// Serves a node until its link ends.
 pub(crate) async fn serve(link: Link, mut incoming: Incoming, broker: Broker, node: NodeId) {
     let introduced = tokio::time::timeout(INTRODUCTION_TIMEOUT, introduction(&mut incoming)).await;
-    let Ok(Some((info, holding))) = introduced else {
-        tracing::warn!("a node connected and did not say what it is");
-        return link.close().await;
+    let (info, holding) = match introduced {
+        Ok(Ok(Some(introduced))) => introduced,
+        Ok(Ok(None)) => {
+            // As one does that only joins, to serve later.
+            tracing::info!("node {node} connected and left again");
+            return;
+        }
+        Ok(Err(_)) | Err(_) => {
+            tracing::warn!("node {node} connected and did not say what it is");
+            return link.close().await;
+        }
     };
     let info = known(&node, info);
     tracing::info!("node {node} ({}) is here", info.hostname);
@@ -56,23 +64,23 @@ fn known(node: &NodeId, info: NodeInfo) -> NodeInfo {
     }
 }
 
-/// What the node says of itself first.
-async fn introduction(incoming: &mut Incoming) -> Option<(NodeInfo, Holding)> {
+/// What the node says of itself first; nothing if it leaves before.
+async fn introduction(incoming: &mut Incoming) -> Result<Option<(NodeInfo, Holding)>, Malformed> {
     let mut holding = Holding::default();
     while let Some(inbound) = incoming.next().await {
         let Inbound::Notice(notice) = inbound else {
             continue;
         };
         match notice.kind() {
-            Holding::KIND => holding = notice.decode().ok()?,
+            Holding::KIND => holding = notice.decode()?,
             Capacity::KIND => {
-                let capacity: Capacity = notice.decode().ok()?;
-                return Some((capacity.node, holding));
+                let capacity: Capacity = notice.decode()?;
+                return Ok(Some((capacity.node, holding)));
             }
             _ => {}
         }
     }
-    None
+    Ok(None)
 }
 
 /// Handles one report. What cannot be read is passed over: the node may be newer.

@@ -36,9 +36,14 @@ impl Setting {
         if self.optional {
             return Ok(());
         }
+        let [first, second] = self.names;
+        let names = if first == second {
+            first.to_owned()
+        } else {
+            format!("{first} or {second}")
+        };
         Err(io::Error::other(format!(
-            "the machine has no cgroup with {} or {}",
-            self.names[0], self.names[1]
+            "the machine has no cgroups with {names}"
         )))
     }
 }
