@@ -10,6 +10,7 @@
 mod common;
 
 mod system {
+    mod booted;
     mod cache;
     mod comeback;
     mod docker;
@@ -32,6 +33,7 @@ mod system {
     mod sdk;
     mod session;
     mod storage;
+    mod systemd;
     mod tunnels;
     mod typist;
     mod unpack;

@@ -212,7 +212,7 @@ pub(crate) fn entered(session: &Session) -> Pid {
 }
 
 /// The only child of a process, if it has one by now.
-fn child_of(process: Pid) -> Option<Pid> {
+pub(crate) fn child_of(process: Pid) -> Option<Pid> {
     let children = std::fs::read_to_string(format!("/proc/{process}/task/{process}/children"));
     let children = children.ok()?;
     let first = children.split_whitespace().next()?;
