@@ -36,6 +36,8 @@ use tokio_util::sync::CancellationToken;
 use crate::common::PATIENCE;
 use crate::common::images::{Compression, layers, layout};
 
+mod streams;
+
 /// Keys and state of a location, its users and its node, which outlive its processes.
 struct Site {
     state: TempDir,

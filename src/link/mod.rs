@@ -23,6 +23,7 @@ mod connect;
 mod connection;
 mod driver;
 mod error;
+mod lasting;
 mod listeners;
 #[cfg(unix)]
 mod local;
@@ -58,6 +59,7 @@ pub use answer::answer;
 pub use call::{Malformed, PendingCall, PendingNotice, Reply};
 pub use connect::{ConnectOptions, connect};
 pub use error::{CallError, CloseReason, Closed, ConnectError, HandshakeError};
+pub use lasting::{Budget, Receiving, Resume, Sending};
 pub use listeners::Listeners;
 #[cfg(unix)]
 pub use local::{LocalDial, LocalListener};

@@ -6,7 +6,8 @@
 //!                                 └── free_orphans (nobody came in time)
 //! ```
 //!
-//! Links and streams do not survive: what was on its way in one is lost. Containers do, and sessions, by their names.
+//! Links do not survive, and what was on its way in a tunnelled connection is lost. Containers do, and sessions, by their names.
+//! So do standard streams, for which client and node keep what the other has not acknowledged; the location knows nothing of that.
 
 use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;

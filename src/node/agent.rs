@@ -14,12 +14,14 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::container::{Filler, Running, Slot};
+use super::container::{Filler, Origin, Running, Slot};
 use super::engine::{Adopted, Engine, EngineError, Spec};
 use super::stats::{StartTimes, measure};
 use super::{fault, fetch, program, stdio};
 use crate::ids::ContainerId;
-use crate::link::{Closed, Inbound, Incoming, Link, OpenedStream, PendingCall, answer, splice};
+use crate::link::{
+    Budget, Closed, Inbound, Incoming, Link, OpenedStream, PendingCall, answer, splice,
+};
 use crate::protocol::container::Started;
 use crate::protocol::messages::{
     Call, Capacity, ContainerEnded, Create, Destroy, DropLayers, Exec, Fault, FaultCode, Holding,
@@ -46,6 +48,8 @@ struct Shared {
     engine: Arc<dyn Engine>,
     containers: Mutex<HashMap<ContainerId, Slot>>,
     starts: StartTimes,
+    /// What the standard streams may hold for locations that are away.
+    budget: Budget,
     /// The last link there was.
     link: Mutex<Option<Link>>,
     /// Its containers were made by an earlier process, and it has started no further process yet.
@@ -67,6 +71,7 @@ impl Agent {
                 link: Mutex::default(),
                 containers: Mutex::default(),
                 starts: StartTimes::default(),
+                budget: Budget::default(),
                 adopted: AtomicBool::new(false),
                 watchers: TaskTracker::new(),
                 ended: CancellationToken::new(),
@@ -89,7 +94,7 @@ impl Agent {
         } in adopted
         {
             let (slot, filler) = Slot::new();
-            let running = filler.fill(container, program);
+            let running = filler.fill(container, program, Origin::Adopted);
             self.shared.table().insert(id.clone(), slot);
             let reporting = report_end(Arc::clone(&self.shared), id, running);
             self.shared.watchers.spawn(reporting);
@@ -343,11 +348,16 @@ impl Shared {
         let start = began.elapsed();
         self.starts.add(start);
         let ip = container.ip();
-        let running = filler.fill(container, program);
+        let running = filler.fill(container, program, Origin::Made);
         entry.keep();
         self.watchers
             .spawn(report_end(Arc::clone(self), id, running));
-        Ok(Started { ip, unpack, start })
+        Ok(Started {
+            ip,
+            unpack,
+            start,
+            resumable: true,
+        })
     }
 
     async fn wake(&self, id: &ContainerId) -> Result<(), Fault> {
@@ -456,6 +466,7 @@ impl Shared {
                 container,
                 process,
                 stream: which,
+                position,
             } => {
                 let Ok(running) = self.container(&container) else {
                     return;
@@ -464,7 +475,7 @@ impl Shared {
                 // The stream must not keep a container that is destroyed.
                 drop(running);
                 if let Some(taken) = taken {
-                    stdio::carry(stream, taken).await;
+                    stdio::carry(stream, taken, position, &self.budget).await;
                 } else {
                     tracing::debug!(
                         "{which:?} of a process in {container} is not there or was taken before"

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use super::engine::{Container, Process, ProcessIo, Program};
 use crate::ids::ProcessId;
+use crate::link::{Receiving, Sending};
 use crate::protocol::container::StdioStream;
 use crate::protocol::messages::{Fault, FaultCode};
 
@@ -38,6 +39,15 @@ pub(crate) struct Filler {
 enum State {
     Creating,
     Ready(Arc<Running>),
+}
+
+/// Whose work a container is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// Of this process.
+    Made,
+    /// Of an earlier one, which has carried its streams until then.
+    Adopted,
 }
 
 /// A container that was made.
@@ -86,13 +96,15 @@ pub(crate) struct Input {
     pub(crate) writer: Box<dyn AsyncWrite + Send + Unpin>,
     /// What has arrived and is still to be written.
     pub(crate) unwritten: BytesMut,
+    /// How much has arrived.
+    pub(crate) receiving: Receiving,
 }
 
 /// Where bytes of a process come from.
 pub(crate) struct Output {
     pub(crate) reader: Box<dyn AsyncRead + Send + Unpin>,
-    /// What was read and is still to be sent.
-    pub(crate) unsent: BytesMut,
+    /// What was read, and the client has still to get.
+    pub(crate) sending: Sending,
 }
 
 /// A standard stream that somebody carries. Goes back when dropped, so that the next one can go on with it.
@@ -137,8 +149,13 @@ impl Slot {
 }
 
 impl Filler {
-    pub(crate) fn fill(self, container: Box<dyn Container>, program: Program) -> Arc<Running> {
-        let streams = Streams::new(container.first_process().take_io());
+    pub(crate) fn fill(
+        self,
+        container: Box<dyn Container>,
+        program: Program,
+        origin: Origin,
+    ) -> Arc<Running> {
+        let streams = Streams::new(container.first_process().take_io(), origin);
         let running = Arc::new(Running {
             container,
             program,
@@ -249,7 +266,7 @@ impl Running {
 impl Place<'_> {
     /// Puts the process there.
     pub(crate) fn fill(mut self, process: Box<dyn Process>) -> Arc<Further> {
-        let streams = Streams::new(process.take_io());
+        let streams = Streams::new(process.take_io(), Origin::Made);
         let further = Arc::new(Further { process, streams });
         if let Some(id) = self.id.take() {
             let mut processes = self.running.processes();
@@ -268,17 +285,24 @@ impl Drop for Place<'_> {
 }
 
 impl Streams {
-    fn new(io: ProcessIo) -> Self {
+    fn new(io: ProcessIo, origin: Origin) -> Self {
         let output = |reader| {
             Stream::Out(Output {
                 reader,
-                unsent: BytesMut::new(),
+                sending: match origin {
+                    Origin::Made => Sending::new(),
+                    Origin::Adopted => Sending::continued(),
+                },
             })
         };
         let input = |writer| {
             Stream::In(Input {
                 writer,
                 unwritten: BytesMut::new(),
+                receiving: match origin {
+                    Origin::Made => Receiving::new(),
+                    Origin::Adopted => Receiving::continued(),
+                },
             })
         };
         let streams = [
@@ -358,7 +382,7 @@ mod tests {
         };
         let container = engine.create(spec).await.expect("created");
         let (slot, filler) = Slot::new();
-        filler.fill(container, sleeping());
+        filler.fill(container, sleeping(), Origin::Made);
         slot.ready().expect("ready")
     }
 

@@ -129,4 +129,7 @@ pub struct Started {
     pub unpack: Duration,
     /// Time from there to the running process.
     pub start: Duration,
+    /// Its standard streams, and those of its further processes, go on where they were if they say their `position`.
+    #[serde(default)]
+    pub resumable: bool,
 }

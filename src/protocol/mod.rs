@@ -3,6 +3,7 @@
 //! Nothing here opens a socket, asks for the time or starts a task; time is an argument where it matters. `link` carries
 //! this protocol over real connections.
 
+pub mod backlog;
 pub mod chunks;
 pub mod container;
 pub mod control;

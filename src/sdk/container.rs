@@ -38,7 +38,16 @@ impl Container {
         stdio: Stdio,
         exit: watch::Receiver<Option<Exit>>,
     ) -> Result<Self, Error> {
-        let first = Process::attach(Arc::clone(&shared), id.clone(), None, stdio, exit).await?;
+        let resumable = spawned.started.resumable;
+        let attaching = Process::attach(
+            Arc::clone(&shared),
+            id.clone(),
+            None,
+            stdio,
+            resumable,
+            exit,
+        );
+        let first = attaching.await?;
         Ok(Self {
             shared,
             id,
@@ -119,6 +128,7 @@ impl Container {
             self.id.clone(),
             Some(id),
             stdio,
+            self.spawned.started.resumable,
             exit,
         )
         .await

@@ -11,7 +11,7 @@ use super::session::Shared;
 use super::stdio::{ProcessInput, ProcessOutput, Socket};
 use crate::ids::{ContainerId, ProcessId};
 use crate::protocol::container::{Exit, Stdio, StdioStream, WindowSize};
-use crate::protocol::messages::{Resize, Signal, StreamHeader};
+use crate::protocol::messages::{Resize, Signal};
 
 /// A process in a container: its first one, or one that was started later. Clones are the same process.
 #[derive(Clone)]
@@ -36,34 +36,38 @@ fn take<T>(stream: &Mutex<Option<T>>) -> Option<T> {
 }
 
 impl Process {
-    /// Attaches to the streams of a process that has just been started with `stdio`.
+    /// Attaches to the streams of a process that has just been started with `stdio`, on a node that goes on with them where they
+    /// were, or does not.
     pub(super) async fn attach(
         shared: Arc<Shared>,
         container: ContainerId,
         id: Option<ProcessId>,
         stdio: Stdio,
+        resumable: bool,
         exit: watch::Receiver<Option<Exit>>,
     ) -> Result<Self, Error> {
-        let returns = shared.returns(&container);
         let socket = |stream: StdioStream| {
-            let header = StreamHeader::Stdio {
-                container: container.clone(),
-                process: id.clone(),
+            Socket::new(
+                &shared,
+                container.clone(),
+                id.clone(),
                 stream,
-            };
-            Socket::new(Arc::clone(&shared), header, exit.clone(), returns.clone())
+                resumable,
+                exit.clone(),
+            )
         };
+        let session = || Arc::clone(&shared);
         let mut streams = Streams::default();
         if stdio.stdin {
-            let stdin = ProcessInput::open(socket(StdioStream::Stdin)).await?;
+            let stdin = ProcessInput::open(session(), socket(StdioStream::Stdin)).await?;
             streams.stdin = Mutex::new(Some(stdin));
         }
         if stdio.output {
-            let stdout = ProcessOutput::open(socket(StdioStream::Stdout)).await?;
+            let stdout = ProcessOutput::open(session(), socket(StdioStream::Stdout)).await?;
             streams.stdout = Mutex::new(Some(stdout));
         }
         if stdio.output && stdio.terminal.is_none() {
-            let stderr = ProcessOutput::open(socket(StdioStream::Stderr)).await?;
+            let stderr = ProcessOutput::open(session(), socket(StdioStream::Stderr)).await?;
             streams.stderr = Mutex::new(Some(stderr));
         }
         Ok(Self {

@@ -8,19 +8,21 @@
 //! ```
 //!
 //! A link goes on by itself after a lost connection. A location that was killed and started again does not know the link
-//! any more, but it knows the session: it is continued on a new link then, and streams that were open have ended.
+//! any more, but it knows the session: it is continued on a new link then. Tunnelled connections that were open have ended, standard
+//! streams are opened again.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::ids::{ContainerId, NodeId, ProcessId, SessionId};
 use crate::link::{
-    CallError, CloseReason, Closed, ConnectError, ConnectOptions, Dial, Inbound, Incoming, Link,
-    Malformed, PendingNotice, Status, connect,
+    Budget, CallError, CloseReason, Closed, ConnectError, ConnectOptions, Dial, Inbound, Incoming,
+    Link, Malformed, PendingNotice, Status, connect,
 };
 use crate::progress::{Progress, Step};
 use crate::protocol::container::Exit;
@@ -40,7 +42,11 @@ pub(super) struct Shared {
     status: watch::Sender<Status>,
     /// For how long the location keeps it while there is no connection.
     pub(super) linger: Duration,
+    /// What standard inputs may hold while the location is away.
+    pub(super) budget: Budget,
     tables: Mutex<Tables>,
+    /// What goes on by itself, for as long as somebody is in the session.
+    tasks: Mutex<JoinSet<()>>,
 }
 
 /// The link that the session is on.
@@ -67,8 +73,17 @@ impl Shared {
             linger: link.linger(),
             current: watch::Sender::new(Current::Live(link)),
             status: watch::Sender::new(Status::Up),
+            budget: Budget::default(),
             tables: Mutex::default(),
+            tasks: Mutex::default(),
         })
+    }
+
+    /// Has something go on by itself. It must not keep the session.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(task);
     }
 
     fn tables(&self) -> MutexGuard<'_, Tables> {

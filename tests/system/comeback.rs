@@ -1,10 +1,11 @@
 //! Who is killed, and who cleans up: clients, nodes and locations that end with `kill -9`, and those that come back.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, BufWriter, Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::{ChildStdin, ChildStdout, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::thread;
 
 use super::fixture::busybox;
 use super::office::{Machines, Office, PATIENCE, User, able, serve_node};
@@ -112,6 +113,83 @@ impl<'a> Session<'a> {
     }
 }
 
+/// A container that gives back what it is given, with `tf` in the foreground.
+struct Copying {
+    run: Logged,
+    stdin: ChildStdin,
+    stdout: ChildStdout,
+}
+
+impl Copying {
+    fn start(user: &User) -> Self {
+        let mut program = user.program(&["-i", busybox(), "sh", "-c", "cat; exit 7"]);
+        program
+            .command()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
+        let mut run = user.machines.laptop.run(move || Logged::start(program));
+        let stdin = run.running().child().stdin.take().expect("it is piped");
+        let stdout = run.running().child().stdout.take().expect("it is piped");
+        let mut copying = Self { run, stdin, stdout };
+        copying.works();
+        copying
+    }
+
+    /// Waits for a line to come back.
+    #[track_caller]
+    fn works(&mut self) {
+        writeln!(self.stdin, "line").expect("it reads");
+        let mut line = [0; 5];
+        self.stdout.read_exact(&mut line).expect("it writes");
+        assert_eq!(&line, b"line\n", "{}", self.run.log());
+    }
+
+    /// Kills the location again and again while much comes back, of which nothing may be missing.
+    fn lose_nothing(&mut self, office: &mut Office) {
+        const WORDS: u64 = 8 << 20;
+        const KILLS: u64 = 4;
+        let (stdin, stdout) = (&mut self.stdin, &mut self.stdout);
+        let back = AtomicU64::new(0);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut stdin = BufWriter::new(stdin);
+                for word in 0..WORDS {
+                    stdin.write_all(&word.to_be_bytes()).expect("it reads");
+                }
+                stdin.flush().expect("it reads");
+            });
+            scope.spawn(|| {
+                let mut stdout = BufReader::new(stdout);
+                for word in 0..WORDS {
+                    let mut bytes = [0; 8];
+                    stdout.read_exact(&mut bytes).expect("it writes");
+                    assert_eq!(u64::from_be_bytes(bytes), word);
+                    back.store(word, Ordering::Relaxed);
+                }
+            });
+            for kill in 1..=KILLS {
+                let due = || back.load(Ordering::Relaxed) > WORDS / (KILLS + 2) * kill;
+                eventually(PATIENCE, || due().then_some(()));
+                office.kill();
+                office.start_again();
+            }
+        });
+    }
+
+    /// Sends the end while the location is killed.
+    fn end_while_killed(mut self, office: &mut Office) {
+        office.kill();
+        self.run.says("link down");
+        write!(self.stdin, "last").expect("it takes it");
+        drop(self.stdin);
+        office.start_again();
+        let mut rest = String::new();
+        self.stdout.read_to_string(&mut rest).expect("its end");
+        assert_eq!(rest, "last", "{}", self.run.log());
+        self.run.ends_with(7);
+    }
+}
+
 /// Waits until a connection has ended, however that looks.
 fn has_ended(mut connection: TcpStream) {
     connection.set_read_timeout(Some(PATIENCE)).expect("a time");
@@ -178,6 +256,39 @@ fn a_location_and_a_node_of_its_own_are_killed_one_after_the_other() {
     session.works("third");
     session.finish();
     node.stop();
+}
+
+#[test]
+fn standard_streams_lose_nothing_when_the_location_is_killed() {
+    if !able() {
+        return;
+    }
+    let machines = Machines::new();
+    let mut office = Office::with(&machines, &["--no-node"]);
+    let ann = office.user("ann@example");
+    let invitation = office.invite(&["--node", "rack1", "--address", "203.0.113.1"]);
+    let node_state = tempfile::tempdir().expect("a directory");
+    let mut node = serve_node(&machines, node_state.path(), &["--join", &invitation]);
+    node.says("connected to the location office");
+    let mut copying = Copying::start(&ann);
+    copying.lose_nothing(&mut office);
+    copying.end_while_killed(&mut office);
+    node.stop();
+}
+
+#[test]
+fn an_end_arrives_when_the_location_is_killed_with_its_own_node() {
+    if !able() {
+        return;
+    }
+    let machines = Machines::new();
+    let mut office = Office::open(&machines);
+    let ann = office.user("ann@example");
+    let mut copying = Copying::start(&ann);
+    office.kill();
+    office.start_again();
+    copying.works();
+    copying.end_while_killed(&mut office);
 }
 
 #[test]

@@ -109,6 +109,7 @@ pub(super) fn samples() -> Vec<Sample> {
         ip: [10, 0, 0, 2].into(),
         unpack: second,
         start: second,
+        resumable: true,
     };
     let info = NodeInfo {
         id: node.clone(),
@@ -390,6 +391,7 @@ pub(super) fn samples() -> Vec<Sample> {
             container,
             process: some,
             stream: StdioStream::Stdout,
+            position: Some(7),
         },
         StreamHeader::Upload { layer, offset: 1 },
         StreamHeader::Fetch { layer },

@@ -171,6 +171,10 @@ const PAGES: &[Manual] = &[
                     "The location keeps the session for two minutes, or as long as --linger says, but never longer than its \
                  --max-linger. When the time is up, or at once with --linger 0, it ends the session and frees all that was \
                  started in it.",
+                    "A location that is killed and started again in this time goes on with the session. Connections that were \
+                 open have ended then. Standard streams have not: nothing of them is missing. Only where a node is killed, \
+                 which the location's own node is with it, is what was on its way lost, 8 MiB of each stream at most; an end \
+                 of standard input arrives all the same.",
                 ],
             ),
         ],

@@ -17,7 +17,9 @@ pub enum StreamHeader {
         /// The port inside it.
         port: u16,
     },
-    /// A standard stream of a process, one way.
+    /// A standard stream of a process, one way. The receiver says the other way how much of it has arrived, if `position` is
+    /// there: as big-endian numbers of 64 bits, and once at the start if it is the node. A stream that broke can then be opened
+    /// again, and goes on where it was.
     Stdio {
         /// The container.
         container: ContainerId,
@@ -25,6 +27,10 @@ pub enum StreamHeader {
         process: Option<ProcessId>,
         /// Which one.
         stream: StdioStream,
+        /// How many bytes of it the client has received, or sent, until now. A node that was there from the start goes on from
+        /// what the client has received or it has received itself, another one from here.
+        #[serde(default)]
+        position: Option<u64>,
     },
     /// Client to location: a layer, as chunks (`protocol::chunks`); the location answers with one [`LayerResult`] frame.
     Upload {
