@@ -3,7 +3,7 @@
 //! A client says with its first byte what it wants: everything back that it sends, or as much as it says.
 
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{SocketAddrV4, TcpListener, TcpStream};
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use crate::guarded::Guarded;
 /// Where it is in an image.
 pub(crate) const PATH: &str = "bin/far-end";
 
-/// First argument of a program that is to be it; the second is the port.
+/// First argument of a program that is to be it; the second is the address that it listens on.
 pub(crate) const VERB: &str = "__far_end";
 
 /// Port that it listens on in a container.
@@ -37,15 +37,15 @@ pub(crate) fn serve_if_asked() {
     if words.next().as_deref() != Some(VERB) {
         return;
     }
-    let port = words.next().and_then(|port| port.parse().ok());
-    let served = port.map(serve);
+    let address = words.next().and_then(|address| address.parse().ok());
+    let served = address.map(serve);
     eprintln!("{served:?}");
     #[allow(clippy::exit, reason = "the program is another one")]
     std::process::exit(1);
 }
 
-fn serve(port: u16) -> io::Result<()> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
+fn serve(address: SocketAddrV4) -> io::Result<()> {
+    let listener = TcpListener::bind(address)?;
     loop {
         let (stream, _) = listener.accept()?;
         // Whoever leaves early is done.
@@ -78,22 +78,22 @@ fn answer(mut stream: TcpStream) -> io::Result<()> {
 }
 
 /// Starts it on this machine.
-pub(crate) fn start(port: u16, log: &Path) -> Result<Guarded> {
+pub(crate) fn start(address: SocketAddrV4, log: &Path) -> Result<Guarded> {
     let program = std::env::current_exe()?;
     let words = [
         program.as_os_str(),
         VERB.as_ref(),
-        port.to_string().as_ref(),
+        address.to_string().as_ref(),
     ]
     .map(ToOwned::to_owned);
     let mut server = Guarded::start(words, log)?;
-    server.until(|| round_trips(port, 1).map(drop))?;
+    server.until(|| round_trips(address, 1).map(drop))?;
     Ok(server)
 }
 
-/// Reads so many bytes from it through a local port, over one connection, and returns how long that took.
-pub(crate) fn read(port: u16, size: u64) -> Result<Duration> {
-    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+/// Reads so many bytes from what is at this address, over one connection, and returns how long that took.
+pub(crate) fn read(address: SocketAddrV4, size: u64) -> Result<Duration> {
+    let mut stream = TcpStream::connect(address)?;
     let mut piece = vec![0; PIECE];
     let began = Instant::now();
     stream.write_all(&[SOURCE])?;
@@ -108,8 +108,8 @@ pub(crate) fn read(port: u16, size: u64) -> Result<Duration> {
 }
 
 /// Sends a few bytes to and fro so many times, over one connection, and returns how long each time took.
-pub(crate) fn round_trips(port: u16, times: u32) -> Result<Vec<Duration>> {
-    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+pub(crate) fn round_trips(address: SocketAddrV4, times: u32) -> Result<Vec<Duration>> {
+    let mut stream = TcpStream::connect(address)?;
     stream.set_nodelay(true)?;
     stream.write_all(&[ECHO])?;
     let mut ping = [0; PING];

@@ -4,7 +4,8 @@
 //! rows ─▶ contest ─▶ report        what is measured, how, and how it is shown
 //!  │
 //!  ├─ tf, remote, embedded         `tf` as a program, its location as another one, and both as a library
-//!  └─ docker, registry, runc, ssh  its peers, each private to this run
+//!  ├─ docker, registry, runc, ssh  its peers, each private to this run
+//!  └─ wire, netns                  a long line, and the machines at its ends
 //! ```
 //!
 //! Nothing here passes or fails. Times say little on a machine that others use, so each is shown beside a peer's that was
@@ -19,6 +20,7 @@ mod archive;
 mod args;
 mod bench;
 mod contest;
+mod delay;
 mod docker;
 mod embedded;
 mod far_end;
@@ -27,6 +29,7 @@ mod http;
 mod leftovers;
 mod machine;
 mod memory;
+mod netns;
 mod patience;
 mod ports;
 mod registry;
@@ -37,7 +40,9 @@ mod rows;
 mod runc;
 mod sample;
 mod ssh;
+mod sys;
 mod tf;
+mod wire;
 
 use std::io::IsTerminal as _;
 

@@ -1,6 +1,7 @@
-//! A location that is a process of its own on loopback, with a node in it, and accounts at it.
+//! A location that is a process of its own, with a node in it, and accounts at it.
 
 use std::fs;
+use std::net::SocketAddrV4;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
@@ -19,11 +20,16 @@ pub(crate) struct Remote {
 }
 
 impl Remote {
-    /// Starts one that keeps everything in `home`.
+    /// Starts one on loopback that keeps everything in `home`.
     pub(crate) fn start(home: TempDir) -> Result<Self> {
+        Self::at(ports::local(ports::free()?), home)
+    }
+
+    /// Starts one at an address that keeps everything in `home`.
+    pub(crate) fn at(address: SocketAddrV4, home: TempDir) -> Result<Self> {
         let log = home.path().join("location.log");
         let tf = Tf::new(home);
-        let address = format!("127.0.0.1:{}", ports::free()?);
+        let address = address.to_string();
         let mut command = tf.command();
         command.args(["location", "serve", "--name", "bench", "--listen", &address]);
         let mut server = Guarded::start(words(&command), &log)?;

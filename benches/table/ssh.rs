@@ -1,8 +1,8 @@
-//! `ssh`, and `ssh -L`, to an `sshd` on loopback, with keys of its own and without anybody's settings.
+//! `ssh`, and `ssh -L`, to an `sshd` nearby, with keys of its own and without anybody's settings.
 
 use std::ffi::OsString;
 use std::fs;
-use std::net::{Ipv4Addr, TcpStream};
+use std::net::{SocketAddrV4, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -19,7 +19,7 @@ const PRIVILEGE_SEPARATION: &str = "/run/sshd";
 
 /// An `sshd` that is asked by its own client alone.
 pub(crate) struct Server {
-    port: u16,
+    address: SocketAddrV4,
     ssh: PathBuf,
     _sshd: Guarded,
     directory: TempDir,
@@ -27,8 +27,13 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts one that keeps everything in `directory`.
+    /// Starts one on loopback that keeps everything in `directory`.
     pub(crate) fn start(directory: TempDir) -> Result<Self> {
+        Self::at(ports::local(ports::free()?), directory)
+    }
+
+    /// Starts one at an address that keeps everything in `directory`.
+    pub(crate) fn at(address: SocketAddrV4, directory: TempDir) -> Result<Self> {
         let (sshd, ssh) = (find("sshd")?, find("ssh")?);
         ensure!(
             nix::unistd::geteuid().is_root(),
@@ -40,9 +45,8 @@ impl Server {
             keygen(&path(key))?;
         }
         fs::copy(path("user.pub"), path("authorized"))?;
-        let port = ports::free()?;
         let configuration = format!(
-            "ListenAddress 127.0.0.1:{port}\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\n\
+            "ListenAddress {address}\nHostKey {}\nAuthorizedKeysFile {}\nPidFile none\n\
              StrictModes no\nUsePAM no\nPermitRootLogin prohibit-password\nAllowTcpForwarding yes\n",
             path("host").display(),
             path("authorized").display()
@@ -57,9 +61,9 @@ impl Server {
             path("sshd_config"),
         ];
         let mut server = Guarded::start(words, &path("sshd.log"))?;
-        server.until(|| connect(port)).context("start sshd")?;
+        server.until(|| connect(address)).context("start sshd")?;
         Ok(Self {
-            port,
+            address,
             ssh,
             _sshd: server,
             directory,
@@ -71,7 +75,7 @@ impl Server {
     pub(crate) fn words(&self, options: &[&str], command: &[&str]) -> Vec<OsString> {
         let mut words: Vec<OsString> = vec![self.ssh.clone().into()];
         words.extend(["-F", "none", "-T", "-p"].map(OsString::from));
-        words.push(self.port.to_string().into());
+        words.push(self.address.port().to_string().into());
         words.push("-i".into());
         words.push(self.directory.path().join("user").into());
         for option in [
@@ -84,7 +88,7 @@ impl Server {
             words.extend(["-o", option].map(OsString::from));
         }
         words.extend(options.iter().map(OsString::from));
-        words.push("root@127.0.0.1".into());
+        words.push(format!("root@{}", self.address.ip()).into());
         words.extend(command.iter().map(OsString::from));
         words
     }
@@ -100,12 +104,18 @@ pub(crate) struct Forward {
 impl Forward {
     /// Leads a free port to `target` on localhost.
     pub(crate) fn to(target: u16, directory: TempDir) -> Result<Self> {
-        let log = directory.path().join("ssh.log");
-        let server = Server::start(directory)?;
+        Self::through(Server::start(directory)?, ports::local(target))
+    }
+
+    /// Leads a free port to `target`, as the server sees it.
+    pub(crate) fn through(server: Server, target: SocketAddrV4) -> Result<Self> {
+        let log = server.directory.path().join("ssh.log");
         let port = ports::free()?;
-        let forward = format!("127.0.0.1:{port}:127.0.0.1:{target}");
+        let forward = format!("{}:{target}", ports::local(port));
         let mut client = Guarded::start(server.words(&["-N", "-L", &forward], &[]), &log)?;
-        client.until(|| connect(port)).context("start ssh")?;
+        client
+            .until(|| connect(ports::local(port)))
+            .context("start ssh")?;
         Ok(Self {
             port,
             client,
@@ -127,8 +137,8 @@ impl Forward {
     }
 }
 
-fn connect(port: u16) -> Result<()> {
-    TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+fn connect(address: SocketAddrV4) -> Result<()> {
+    TcpStream::connect(address)?;
     Ok(())
 }
 

@@ -55,6 +55,14 @@ impl Tf {
         command
     }
 
+    /// Sends an image ahead.
+    pub(crate) fn cache(&self, image: &Path) -> Result<()> {
+        let status = self.command().arg("cache").arg(image).status();
+        let status = status.context("run tf cache")?;
+        ensure!(status.success(), "tf cache: {status}");
+        Ok(())
+    }
+
     /// Starts `tf image`, with `port` of the container on a local one.
     pub(crate) fn publish(&self, image: impl AsRef<Path>, port: u16) -> Result<Running> {
         let local = ports::free()?;
@@ -76,8 +84,8 @@ impl Tf {
     /// Starts `tf image` with the far end of tunnels in it, and waits until it answers.
     pub(crate) fn far_end(&self, image: &Path) -> Result<Running> {
         let mut running = self.publish(image, far_end::PORT)?;
-        let port = running.port;
-        running.until(|| far_end::round_trips(port, 1).map(drop))?;
+        let address = ports::local(running.port);
+        running.until(|| far_end::round_trips(address, 1).map(drop))?;
         Ok(running)
     }
 }

@@ -42,7 +42,7 @@ fn idle(bench: &Bench) -> Result<Section> {
     let tf = location.join(bench.directory(NAME)?)?;
     let alone = Tf::new(bench.directory(NAME)?);
     let bare = ports::free()?;
-    let _far_end = far_end::start(bare, &bench.scratch().join("far-end.log"))?;
+    let _far_end = far_end::start(ports::local(bare), &bench.scratch().join("far-end.log"))?;
     let ssh = bench
         .directory("ssh")
         .and_then(|directory| Forward::to(bare, directory));
@@ -50,7 +50,7 @@ fn idle(bench: &Bench) -> Result<Section> {
     let (mut shares, mut shims) = (Vec::new(), Vec::new());
     let used = |tf: &Tf| {
         let running = tf.far_end(&archive)?;
-        far_end::read(running.port, TRAFFIC)?;
+        far_end::read(ports::local(running.port), TRAFFIC)?;
         sleep(IDLE);
         anyhow::Ok(running)
     };
@@ -68,7 +68,7 @@ fn idle(bench: &Bench) -> Result<Section> {
             .bar(Bar::AtMost(8e6)),
             Contender::with("ssh -L", ssh, |ssh| {
                 Box::new(move || {
-                    far_end::read(ssh.port(), TRAFFIC)?;
+                    far_end::read(ports::local(ssh.port()), TRAFFIC)?;
                     sleep(IDLE);
                     Ok(amount(resident(ssh.client()?)?.all))
                 })

@@ -1,5 +1,6 @@
 //! What is measured.
 
+mod lossy;
 mod memory;
 mod sessions;
 mod spawn;
@@ -32,7 +33,7 @@ impl Row {
 }
 
 /// All of them, in the order in which they are shown.
-pub(crate) const ALL: [Row; 9] = [
+pub(crate) const ALL: [Row; 10] = [
     Row {
         name: web::NAME,
         what: "from the command to a page on localhost",
@@ -52,6 +53,11 @@ pub(crate) const ALL: [Row; 9] = [
         name: tunnel::LATENCY,
         what: "to and fro through a tunnel",
         measure: tunnel::measure_latency,
+    },
+    Row {
+        name: lossy::NAME,
+        what: "one connection through a tunnel, over a long line that loses packets",
+        measure: lossy::measure,
     },
     Row {
         name: memory::NAME,

@@ -17,6 +17,7 @@ use super::tunnel;
 use crate::bench::Bench;
 use crate::far_end;
 use crate::memory::resident;
+use crate::ports;
 use crate::remote::Remote;
 use crate::report::{Found, Line, Section};
 use crate::sample::{Sample, Unit, amount};
@@ -72,7 +73,7 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Section>> {
             runtime.handle(),
         );
     }
-    let trips = far_end::round_trips(measured, TRIPS)?;
+    let trips = far_end::round_trips(ports::local(measured), TRIPS)?;
     let in_use = resident(server)?.all;
     let broken = others.try_join_next();
     runtime.block_on(others.shutdown());

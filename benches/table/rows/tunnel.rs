@@ -34,7 +34,7 @@ const NOTE: &str = "as with ssh, the location is a process of its own, and its n
 
 pub(super) fn measure_throughput(bench: &Bench) -> Result<Vec<Section>> {
     let size = bench.pick(SIZE, SIZE_QUICK);
-    let read = |port| Ok(rate(size, far_end::read(port, size)?));
+    let read = |port| Ok(rate(size, far_end::read(ports::local(port), size)?));
     let lines = Ways::open(bench)?.contest(bench.rounds(10), Unit::Rate, Bar::AtLeast(2.0), read);
     Ok(vec![Section {
         row: THROUGHPUT,
@@ -46,7 +46,7 @@ pub(super) fn measure_throughput(bench: &Bench) -> Result<Vec<Section>> {
 
 pub(super) fn measure_latency(bench: &Bench) -> Result<Vec<Section>> {
     let trip = |port| {
-        let trips = far_end::round_trips(port, TRIPS)?;
+        let trips = far_end::round_trips(ports::local(port), TRIPS)?;
         let sample = Sample::of_times(&trips).context("no round trips")?;
         Ok(sample.median())
     };
@@ -79,7 +79,7 @@ impl Ways {
         let alone = Tf::new(bench.directory(THROUGHPUT)?);
         let embedded = alone.far_end(&archive)?;
         let bare = ports::free()?;
-        let far_end = far_end::start(bare, &bench.scratch().join("far-end.log"))?;
+        let far_end = far_end::start(ports::local(bare), &bench.scratch().join("far-end.log"))?;
         let ssh = bench
             .directory("ssh")
             .and_then(|directory| Forward::to(bare, directory));
@@ -119,8 +119,8 @@ impl Ways {
 /// An image of the far end.
 pub(super) fn image() -> Result<Archive> {
     let program = format!("/{}", far_end::PATH);
-    let port = far_end::PORT.to_string();
-    let command = [program.as_str(), far_end::VERB, &port];
+    let address = ports::local(far_end::PORT).to_string();
+    let command = [program.as_str(), far_end::VERB, &address];
     let image = Archive::new("tf-bench-far-end", Rootfs::far_end()?, &command);
     Ok(image.exposing(far_end::PORT))
 }
