@@ -1,6 +1,6 @@
 //! What tunnels lead to: this program itself, in a container or on this machine, so that all tunnels carry the same.
 //!
-//! A client says with its first byte what it wants: everything back that it sends, or as much as it says.
+//! A client says with its first byte what it wants: everything back that it sends, or as much as it says each time.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddrV4, TcpListener, TcpStream};
@@ -60,14 +60,15 @@ fn answer(mut stream: TcpStream) -> io::Result<()> {
     let mut piece = vec![0; PIECE];
     if wish[0] == SOURCE {
         let mut size = [0; 8];
-        stream.read_exact(&mut size)?;
-        let mut left = u64::from_le_bytes(size);
-        while left > 0 {
-            let length = usize::try_from(left).map_or(PIECE, |left| left.min(PIECE));
-            stream.write_all(&piece[..length])?;
-            left -= length as u64;
+        loop {
+            stream.read_exact(&mut size)?;
+            let mut left = u64::from_le_bytes(size);
+            while left > 0 {
+                let length = usize::try_from(left).map_or(PIECE, |left| left.min(PIECE));
+                stream.write_all(&piece[..length])?;
+                left -= length as u64;
+            }
         }
-        return Ok(());
     }
     loop {
         match stream.read(&mut piece)? {
@@ -93,18 +94,34 @@ pub(crate) fn start(address: SocketAddrV4, log: &Path) -> Result<Guarded> {
 
 /// Reads so many bytes from what is at this address, over one connection, and returns how long that took.
 pub(crate) fn read(address: SocketAddrV4, size: u64) -> Result<Duration> {
-    let mut stream = TcpStream::connect(address)?;
-    let mut piece = vec![0; PIECE];
-    let began = Instant::now();
-    stream.write_all(&[SOURCE])?;
-    stream.write_all(&size.to_le_bytes())?;
-    let mut left = size;
-    while left > 0 {
-        let length = stream.read(&mut piece)? as u64;
-        ensure!(length > 0, "the connection ended early");
-        left = left.checked_sub(length).context("more came than should")?;
+    Source::connect(address)?.read(size)
+}
+
+/// A connection to it over which it sends as much as it is told, again and again.
+pub(crate) struct Source(TcpStream);
+
+impl Source {
+    /// Makes one.
+    pub(crate) fn connect(address: SocketAddrV4) -> Result<Self> {
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        stream.write_all(&[SOURCE])?;
+        Ok(Self(stream))
     }
-    Ok(began.elapsed())
+
+    /// Reads so many bytes, and returns how long that took.
+    pub(crate) fn read(&mut self, size: u64) -> Result<Duration> {
+        let mut piece = vec![0; PIECE];
+        let began = Instant::now();
+        self.0.write_all(&size.to_le_bytes())?;
+        let mut left = size;
+        while left > 0 {
+            let length = self.0.read(&mut piece)? as u64;
+            ensure!(length > 0, "the connection ended early");
+            left = left.checked_sub(length).context("more came than should")?;
+        }
+        Ok(began.elapsed())
+    }
 }
 
 /// Sends a few bytes to and fro so many times, over one connection, and returns how long each time took.

@@ -3,7 +3,7 @@
 //! A plain state machine: the caller feeds it the records that arrive, takes away those to send, and acts on events. A window
 //! says how much the receiver is ready to hold for a stream; a reader that stalls fills its own window and nothing else. It
 //! starts small and grows each time that the sender reports to wait for it although the reader has read everything, so
-//! that a large window is only ever given where it is not filled.
+//! that a large window is only ever given where it is not filled. What one stream has needed, the next gets in one step.
 //!
 //! ```text
 //! sending    Open ── finish ──▶ Finished          receiving   Open ── FIN ──▶ Ended
@@ -104,6 +104,8 @@ pub struct Mux {
     accepted: usize,
     /// Sum of all windows beyond their initial size, in bytes.
     growth: usize,
+    /// The largest window that a stream has had so far, in bytes: about what the line needs.
+    widest: usize,
     /// DATA records received, over all connections.
     received: u64,
     replay: Replay,
@@ -126,6 +128,7 @@ impl Mux {
             opened: 0,
             accepted: 0,
             growth: 0,
+            widest: INITIAL_WINDOW,
             received: 0,
             replay: Replay::default(),
         }
@@ -404,10 +407,14 @@ impl Mux {
             return;
         }
         if stream.starved && stream.unread == 0 {
-            let growth = (stream.window * (GROWTH - 1)).min(MAX_WINDOW - stream.window);
-            if self.growth + growth <= self.limit * INITIAL_WINDOW / 2 {
+            let left = (self.limit * INITIAL_WINDOW / 2).saturating_sub(self.growth);
+            let step = (stream.window * GROWTH).min(MAX_WINDOW);
+            let sizes = [step.max(self.widest), step];
+            let growths = sizes.map(|size| size - stream.window);
+            if let Some(growth) = growths.into_iter().find(|growth| *growth <= left) {
                 self.growth += growth;
                 stream.window += growth;
+                self.widest = self.widest.max(stream.window);
             }
         }
         let credit = stream.window - stream.granted - stream.unread;

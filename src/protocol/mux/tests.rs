@@ -179,6 +179,26 @@ fn the_window_grows_where_the_reader_keeps_up() {
 }
 
 #[test]
+fn what_one_stream_needed_the_next_gets_in_one_step() {
+    let (mut a, mut b) = pair();
+    let first = open(&mut a, &mut b);
+    while b.streams[&first].window < MAX_WINDOW {
+        saturate(&mut a, &mut b, first);
+        drain(&mut b, first);
+        flow(&mut b, &mut a);
+    }
+    b.abandon(first);
+    let (quick, stalled) = (open(&mut a, &mut b), open(&mut a, &mut b));
+    for stream in [quick, stalled] {
+        assert_eq!(b.streams[&stream].window, INITIAL_WINDOW);
+        saturate(&mut a, &mut b, stream);
+    }
+    drain(&mut b, quick);
+    assert_eq!(b.streams[&quick].window, MAX_WINDOW);
+    assert_eq!(b.streams[&stalled].window, INITIAL_WINDOW);
+}
+
+#[test]
 fn all_windows_together_grow_to_their_limit_and_no_further() {
     let (mut a, mut b) = pair();
     let streams: Vec<_> = (0..20).map(|_| open(&mut a, &mut b)).collect();
