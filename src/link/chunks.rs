@@ -5,11 +5,12 @@
 //! it is, and what the layer is for, is of no concern here.
 
 use std::io;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::{Stream, TryStreamExt, stream};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::{JoinError, spawn_blocking};
 use tokio_util::io::StreamReader;
 
@@ -21,6 +22,9 @@ const CONTENT: usize = 256 << 10;
 
 /// Chunks of one layer that are in memory on the sending side: being read, compressed and written.
 const IN_FLIGHT: usize = 4;
+
+/// The same for all layers that are sent at a time, beyond one of each.
+const SPARE: usize = 4;
 
 /// Chunks of one layer that are decompressed ahead of the reader.
 const AHEAD: usize = 2;
@@ -34,6 +38,23 @@ pub struct Sent {
     pub wire: u64,
 }
 
+/// Memory that layers which are sent at the same time share, so that many of them take little more than one. Clones are the
+/// same one.
+#[derive(Debug, Clone)]
+pub struct Spare(Arc<Semaphore>);
+
+impl Spare {
+    fn take(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.0).try_acquire_owned().ok()
+    }
+}
+
+impl Default for Spare {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(SPARE)))
+    }
+}
+
 /// Reads `tar` to its end and writes it to `to` as chunks and the end mark, which it flushes but does not shut down.
 ///
 /// `progress` is told how many bytes of `tar` have been written so far. When the future is dropped, `to` is left
@@ -45,22 +66,36 @@ pub struct Sent {
 pub async fn send(
     mut tar: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
+    spare: &Spare,
     progress: impl Fn(u64),
 ) -> io::Result<Sent> {
     // Slots go round: the reader takes a free one and fills it, a blocking thread compresses it, the writer empties
     // it and gives it back. The queue holds handles of jobs, in the order of the content, not in that of their
     // completion.
     let (free, mut next_free) = mpsc::channel(IN_FLIGHT);
-    for _ in 0..IN_FLIGHT {
-        // There is room for all of them.
-        let _ = free.try_send(Slot::new()?);
-    }
+    let mut slots = 1;
+    // There is room for all of them.
+    let _ = free.try_send(Slot::new(None)?);
     let (queue, mut next_packed) = mpsc::channel(IN_FLIGHT);
 
     let read = async {
         // Owned by this half, so that the writer sees the end of the queue.
         let queue = queue;
-        while let Some(mut slot) = next_free.recv().await {
+        loop {
+            let mut slot = match next_free.try_recv() {
+                Ok(slot) => slot,
+                Err(_)
+                    if slots < IN_FLIGHT
+                        && let Some(permit) = spare.take() =>
+                {
+                    slots += 1;
+                    Slot::new(Some(permit))?
+                }
+                Err(_) => match next_free.recv().await {
+                    Some(slot) => slot,
+                    None => break,
+                },
+            };
             if slot.fill(&mut tar).await? == 0 {
                 break;
             }
@@ -162,11 +197,14 @@ struct Slot {
     encoder: Encoder,
     content: Vec<u8>,
     chunk: Vec<u8>,
+    /// If it is one of those that layers share.
+    _spare: Option<OwnedSemaphorePermit>,
 }
 
 impl Slot {
-    fn new() -> io::Result<Self> {
+    fn new(spare: Option<OwnedSemaphorePermit>) -> io::Result<Self> {
         Ok(Self {
+            _spare: spare,
             encoder: Encoder::new()?,
             content: Vec::new(),
             chunk: Vec::new(),
@@ -208,7 +246,9 @@ mod tests {
 
     async fn sent(content: &[u8]) -> Vec<u8> {
         let mut wire = Vec::new();
-        let sent = send(content, &mut wire, |_| ()).await.expect("it is sent");
+        let sent = send(content, &mut wire, &Spare::default(), |_| ())
+            .await
+            .expect("it is sent");
         assert_eq!(sent.content, content.len() as u64);
         assert_eq!(sent.wire, wire.len() as u64);
         wire
@@ -229,6 +269,34 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn layers_that_are_sent_together_share_memory() {
+        let spare = Spare::default();
+        let tar = content(9 * CONTENT);
+        let stalled: Vec<_> = (0..2).map(|_| duplex(7)).collect();
+        let (ours, _theirs): (Vec<_>, Vec<_>) = stalled.into_iter().unzip();
+        let mut sending: Vec<_> = ours
+            .into_iter()
+            .map(|to| Box::pin(send(&tar[..], to, &spare, |_| ())))
+            .collect();
+        for layer in &mut sending {
+            assert!(futures_util::poll!(layer).is_pending());
+        }
+        assert_eq!(spare.0.available_permits(), 0, "both have what there is");
+        // One more is sent all the same, with what is its own.
+        let mut wire = Vec::new();
+        let sent = send(&tar[..], &mut wire, &spare, |_| ()).await;
+        assert_eq!(sent.expect("it is sent").content, tar.len() as u64);
+        drop(sending);
+        let left = async {
+            while spare.0.available_permits() < SPARE {
+                tokio::task::yield_now().await;
+            }
+        };
+        let left = tokio::time::timeout(std::time::Duration::from_secs(20), left).await;
+        left.expect("what was shared is given back");
+    }
+
+    #[tokio::test]
     async fn a_tar_comes_back_through_a_narrow_pipe() {
         let tar = content(3 * CONTENT);
         let (client, server) = duplex(7);
@@ -237,7 +305,9 @@ mod tests {
             let read = reader(server).read_to_end(&mut found).await;
             read.map(|_| found)
         });
-        send(&tar[..], client, |_| ()).await.expect("it is sent");
+        send(&tar[..], client, &Spare::default(), |_| ())
+            .await
+            .expect("it is sent");
         let found = far.await.expect("no panic").expect("it is whole");
         assert!(found == tar);
     }
@@ -287,7 +357,7 @@ mod tests {
             assert!(so_far > done.get());
             done.set(so_far);
         };
-        send(&tar[..], tokio::io::sink(), record)
+        send(&tar[..], tokio::io::sink(), &Spare::default(), record)
             .await
             .expect("it is sent");
         assert_eq!(done.get(), tar.len() as u64);
@@ -297,7 +367,7 @@ mod tests {
     async fn a_writer_that_fails_ends_it() {
         let (client, server) = duplex(10);
         drop(server);
-        let error = send(&content(9 * CONTENT)[..], client, |_| ())
+        let error = send(&content(9 * CONTENT)[..], client, &Spare::default(), |_| ())
             .await
             .expect_err("nobody reads");
         assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);

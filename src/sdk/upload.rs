@@ -51,6 +51,7 @@ pub(super) async fn upload(
 struct Upload<'a> {
     link: &'a Link,
     progress: &'a dyn Progress,
+    spare: chunks::Spare,
     sent: AtomicU64,
 }
 
@@ -59,6 +60,7 @@ impl<'a> Upload<'a> {
         Self {
             link,
             progress,
+            spare: chunks::Spare::default(),
             sent: AtomicU64::new(0),
         }
     }
@@ -107,7 +109,7 @@ impl<'a> Upload<'a> {
                     done: offset + done,
                 });
             };
-            let sent = chunks::send(tar, &mut stream, progress).await?;
+            let sent = chunks::send(tar, &mut stream, &self.spare, progress).await?;
             self.sent.fetch_add(sent.wire, Ordering::Relaxed);
             stream.shutdown().await
         };

@@ -69,7 +69,9 @@ fn tar() -> (Vec<u8>, Digest) {
 
 async fn packed(tar: &[u8]) -> Vec<u8> {
     let mut wire = Vec::new();
-    chunks::send(tar, &mut wire, |_| ()).await.expect("sent");
+    chunks::send(tar, &mut wire, &chunks::Spare::default(), |_| ())
+        .await
+        .expect("sent");
     wire
 }
 
