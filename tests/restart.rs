@@ -3,6 +3,8 @@
 //! Each location runs in a thread with a runtime of its own, whose end is as abrupt as that of a process: its sockets close
 //! and nothing more is said on them, whatever destructors would like to say.
 
+mod away;
+
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::net::SocketAddr;
@@ -175,6 +177,16 @@ impl Site {
     }
 
     async fn link(&self, key: &SecretKey, role: Role) -> Option<(Link, tfnz::link::Incoming)> {
+        self.link_at(self.address, key, role).await
+    }
+
+    /// The same by way of another address.
+    async fn link_at(
+        &self,
+        address: SocketAddr,
+        key: &SecretKey,
+        role: Role,
+    ) -> Option<(Link, tfnz::link::Incoming)> {
         let options = ConnectOptions {
             identity: key.clone(),
             location: self.key.public(),
@@ -183,7 +195,7 @@ impl Site {
             token: None,
             linger: None,
         };
-        let dial = Arc::new(TcpDial::new(self.address.to_string()));
+        let dial = Arc::new(TcpDial::new(address.to_string()));
         connect(dial, options).await.ok()
     }
 

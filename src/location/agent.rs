@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 
 use super::broker::{Broker, Event};
 use crate::ids::NodeId;
-use crate::link::{Inbound, Incoming, Link, Malformed, OpenedStream, PendingNotice};
+use crate::link::{Inbound, Incoming, Link, Malformed, OpenedStream, PendingNotice, Status};
 use crate::protocol::messages::{
     Capacity, ContainerEnded, Holding, NodeInfo, Notice, ProcessEnded, StreamHeader, UnpackProgress,
 };
@@ -38,6 +38,7 @@ pub(crate) async fn serve(link: Link, mut incoming: Incoming, broker: Broker, no
     broker.node_arrived(&link, info, &holding);
 
     let mut tasks = JoinSet::new();
+    tasks.spawn(watch(link.clone(), broker.clone(), node.clone()));
     while let Some(inbound) = incoming.next().await {
         while tasks.try_join_next().is_some() {}
         match inbound {
@@ -52,6 +53,24 @@ pub(crate) async fn serve(link: Link, mut incoming: Incoming, broker: Broker, no
     tasks.shutdown().await;
     tracing::info!("node {node} has gone");
     broker.node_left(&link, &node);
+}
+
+/// Passes on whether the node's connection is up.
+async fn watch(link: Link, broker: Broker, node: NodeId) {
+    let mut status = link.status();
+    let mut away = false;
+    // The sender lives as long as the link. Whoever is too slow to see a short loss has missed nothing.
+    while let Ok(now) = status
+        .wait_for(|now| matches!(now, Status::Down { .. }) != away)
+        .await
+    {
+        if matches!(*now, Status::Closed(_)) {
+            return;
+        }
+        drop(now);
+        away = !away;
+        broker.node_wavered(&link, &node);
+    }
 }
 
 /// What a node says of itself, under the name that it is known by. All clients are told, and it ends up on their terminals.

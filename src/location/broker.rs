@@ -16,6 +16,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use futures_util::stream::{self, StreamExt};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -28,7 +29,7 @@ use super::ledger::{Ledger, Record};
 use super::limits::Room;
 use super::now;
 use crate::ids::{ContainerId, Digest, NodeId, ProcessId, SessionId, UserId};
-use crate::link::{CallError, Link};
+use crate::link::{CallError, Link, Status};
 use crate::protocol::container::Exit;
 use crate::protocol::messages::{
     Call, Destroy, DropLayers, Fault, FaultCode, Holding, NodeInfo, SessionInfo,
@@ -82,6 +83,14 @@ pub(super) struct Client {
 pub(super) struct Node {
     pub(super) link: Link,
     info: NodeInfo,
+}
+
+impl Node {
+    /// Whether its connection is lost. It may come back, and what it runs is not given up until its link ends; but whoever
+    /// asked it for something would wait for it.
+    pub(super) fn is_away(&self) -> bool {
+        matches!(*self.link.status().borrow(), Status::Down { .. })
+    }
 }
 
 /// Where a container runs, and for whom.
@@ -242,6 +251,24 @@ impl Broker {
         }
     }
 
+    /// The connection to a node is lost or back. Clients do not count on a node meanwhile.
+    pub(crate) fn node_wavered(&self, link: &Link, id: &NodeId) {
+        let mut tables = self.tables();
+        let Some(node) = tables.nodes.get(id).filter(|node| node.link.is(link)) else {
+            return;
+        };
+        let event = if node.is_away() {
+            tracing::warn!(
+                "the connection to node {id} is lost: nothing is placed on it until it is back"
+            );
+            Event::NodeLeft(id.clone())
+        } else {
+            tracing::info!("the connection to node {id} is back");
+            Event::NodeChanged(node.info.clone())
+        };
+        tables.broadcast(&event);
+    }
+
     /// How many nodes there are, now and from now on.
     pub(crate) fn node_count(&self) -> watch::Receiver<usize> {
         self.node_count.subscribe()
@@ -273,12 +300,13 @@ impl Broker {
             .any(|placement| placement.node == *node && placement.layers.contains(layer))
     }
 
-    /// All nodes, the one with most room first.
+    /// All nodes that are connected, the one with most room first.
     pub(crate) fn ranked_nodes(&self) -> Vec<NodeInfo> {
         let mut nodes: Vec<NodeInfo> = self
             .tables()
             .nodes
             .values()
+            .filter(|node| !node.is_away())
             .map(|node| node.info.clone())
             .collect();
         nodes.sort_by(|a, b| room(b).total_cmp(&room(a)).then_with(|| a.id.cmp(&b.id)));
@@ -327,25 +355,23 @@ impl Broker {
         self.ledger.strike(containers).await;
     }
 
-    /// Tells all nodes to forget layers.
+    /// Tells all nodes to forget layers. One that cannot be told now frees the space when it starts again or runs short of
+    /// it.
     pub(crate) async fn drop_layers(&self, layers: Vec<Digest>) {
         let links: Vec<Link> = self
             .tables()
             .nodes
             .values()
+            .filter(|node| !node.is_away())
             .map(|node| node.link.clone())
             .collect();
-        for link in links {
-            // A node that cannot be told now frees the space when it starts again or runs short of it.
-            if let Err(error) = link
-                .call(&DropLayers {
-                    layers: layers.clone(),
-                })
-                .await
-            {
+        let message = DropLayers { layers };
+        let telling = links.iter().map(async |link| {
+            if let Err(error) = link.call(&message).await {
                 tracing::warn!("a node keeps layers that were removed: {error}");
             }
-        }
+        });
+        join_all(telling).await;
     }
 }
 

@@ -50,7 +50,7 @@ pub enum Error {
     #[error("{0}")]
     Refused(Fault),
     /// The location has no node that could run it.
-    #[error("the location has no node: start one with `tf node serve`")]
+    #[error("no node is connected to the location: start one with `tf node serve`")]
     NoNode,
     /// There is no such image, or it cannot be read.
     #[error(transparent)]

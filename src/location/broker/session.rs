@@ -139,7 +139,12 @@ impl Session {
             }
         };
         let mut tables = self.broker.tables();
-        let link = tables.nodes.get(&node).ok_or_else(none)?.link.clone();
+        let found = tables.nodes.get(&node).ok_or_else(none)?;
+        if found.is_away() {
+            let text = "the connection to that node is lost at the moment";
+            return Err(Fault::new(FaultCode::NoNode, text));
+        }
+        let link = found.link.clone();
         if tables.containers.contains_key(container) {
             return Err(Fault::new(
                 FaultCode::Malformed,
@@ -251,8 +256,11 @@ impl Session {
                 return Err(Fault::new(FaultCode::Malformed, text));
             }
             let node = tables.nodes.get(&placement.node);
-            let node =
-                node.ok_or_else(|| Fault::new(FaultCode::NoNode, "the container's node has gone"))?;
+            let node = node.filter(|node| !node.is_away());
+            let node = node.ok_or_else(|| {
+                let text = "the container's node is not connected: if it does not come back in time, the container ends with it";
+                Fault::new(FaultCode::NoNode, text)
+            })?;
             (id.clone(), node.link.clone())
         };
         let kill = Signal {
