@@ -48,6 +48,39 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
+/// A connection that is reset if it is dropped before its [end](Self::end): whoever is at its other end must not take what broke
+/// off for all that was to come.
+pub(crate) struct ResetOnDrop {
+    stream: TcpStream,
+    ended: bool,
+}
+
+impl ResetOnDrop {
+    pub(crate) fn new(stream: TcpStream) -> Self {
+        let ended = false;
+        Self { stream, ended }
+    }
+
+    /// The connection itself.
+    pub(crate) fn stream(&mut self) -> &mut TcpStream {
+        &mut self.stream
+    }
+
+    /// Both directions have ended in good order.
+    pub(crate) fn end(mut self) {
+        self.ended = true;
+    }
+}
+
+impl Drop for ResetOnDrop {
+    fn drop(&mut self) {
+        if !self.ended {
+            // One that is gone already needs no reset.
+            let _ = self.stream.set_zero_linger();
+        }
+    }
+}
+
 /// A socket for a connection to this address, or for listening on it.
 fn socket_for(address: SocketAddr) -> io::Result<TcpSocket> {
     let socket = match address {
@@ -67,8 +100,31 @@ fn socket_for(address: SocketAddr) -> io::Result<TcpSocket> {
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use nix::sys::socket::{getsockopt, sockopt};
+    use tokio::io::AsyncReadExt as _;
 
     use super::*;
+
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = listen(([127, 0, 0, 1], 0).into()).expect("a port");
+        let address = listener.local_addr().expect("an address").to_string();
+        let (ours, theirs) = tokio::join!(connect(&address), listener.accept());
+        (
+            ours.expect("a connection"),
+            theirs.expect("the other end").0,
+        )
+    }
+
+    #[tokio::test]
+    async fn what_breaks_off_does_not_look_complete() {
+        let (ours, mut theirs) = pair().await;
+        drop(ResetOnDrop::new(ours));
+        let broken = theirs.read(&mut [0]).await.expect_err("it was reset");
+        assert_eq!(broken.kind(), io::ErrorKind::ConnectionReset);
+
+        let (ours, mut theirs) = pair().await;
+        ResetOnDrop::new(ours).end();
+        assert_eq!(theirs.read(&mut [0]).await.expect("an end"), 0);
+    }
 
     fn congestion_control(socket: &impl std::os::fd::AsFd) -> String {
         let name = getsockopt(socket, sockopt::TcpCongestion).expect("it has one");
@@ -78,15 +134,9 @@ mod tests {
 
     #[tokio::test]
     async fn connections_within_the_machine_are_not_paced() {
-        let listener = listen(([127, 0, 0, 1], 0).into()).expect("a port");
-        let address = listener.local_addr().expect("an address");
-        let address = address.to_string();
-        let (ours, theirs) = tokio::join!(connect(&address), listener.accept());
-        assert_eq!(congestion_control(&ours.expect("a connection")), UNPACED);
-        assert_eq!(
-            congestion_control(&theirs.expect("the other end").0),
-            UNPACED
-        );
+        let (ours, theirs) = pair().await;
+        assert_eq!(congestion_control(&ours), UNPACED);
+        assert_eq!(congestion_control(&theirs), UNPACED);
     }
 
     #[tokio::test]

@@ -37,7 +37,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         &["invitation", "keys", "link", "lock", "protocol", "image"],
     ),
     ("node/engine", &["lock", "protocol", "tcp"]),
-    ("node", &["keys", "link", "protocol", "node/engine"]),
+    ("node", &["keys", "link", "protocol", "node/engine", "tcp"]),
     (
         "embedded",
         &[

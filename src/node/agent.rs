@@ -27,6 +27,7 @@ use crate::protocol::messages::{
     Call, Capacity, ContainerEnded, Create, Destroy, DropLayers, Exec, Fault, FaultCode, Holding,
     Notice, ProcessEnded, Resize, Signal, StreamHeader, WaitTcp, Wake,
 };
+use crate::tcp::ResetOnDrop;
 
 /// How often the node says what it has to offer when nothing changes.
 const CAPACITY_INTERVAL: Duration = Duration::from_secs(5);
@@ -460,7 +461,10 @@ impl Shared {
                     return;
                 };
                 let _ = connection.set_nodelay(true);
-                let _ = splice(stream, connection).await;
+                let mut connection = ResetOnDrop::new(connection);
+                if splice(stream, connection.stream()).await.is_ok() {
+                    connection.end();
+                }
             }
             StreamHeader::Stdio {
                 container,

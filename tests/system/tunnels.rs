@@ -255,6 +255,35 @@ fn the_containers_half_may_end_first() {
 }
 
 #[test]
+fn what_a_client_breaks_off_does_not_look_complete_in_the_container() {
+    if !can_run() {
+        return;
+    }
+    let image = Fixture::busybox()
+        .file(
+            "bin/serve",
+            0o755,
+            b"#!/bin/sh\ncat >/dev/null && echo complete >&2 || echo broken off >&2\n",
+        )
+        .config("Cmd", json!(["nc", "-ll", "-p", "80", "-e", "serve"]))
+        .save();
+    let mut session = Session::start(tf().args(["-p", "0:80", image.path()]));
+    let port = session.port(80);
+    let mut stream = connect(port);
+    stream.write_all(b"half of it").expect("it is read");
+    // Ends it with a reset.
+    let at_once = libc::linger {
+        l_onoff: 1,
+        l_linger: 0,
+    };
+    nix::sys::socket::setsockopt(&stream, nix::sys::socket::sockopt::Linger, &at_once)
+        .expect("a socket");
+    drop(stream);
+    session.says("broken off");
+    session.interrupt();
+}
+
+#[test]
 fn a_stalled_reader_harms_no_other() {
     if !can_run() {
         return;
