@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::common::tf;
+use crate::common::{Program, tf};
 use crate::system::fixture::{Fixture, busybox, can_run};
 use crate::system::session::{Session, run};
 
@@ -129,6 +129,21 @@ fn memory_is_limited() {
         "32m",
         "hint: give it more with --memory",
     ]);
+}
+
+/// As in whatever `ip netns exec` runs: a new `/sys` is in the place of the one with the cgroups.
+#[test]
+fn memory_is_limited_where_the_cgroups_are_out_of_sight() {
+    if !can_run() {
+        return;
+    }
+    let covered = "umount -l /sys && mount -t sysfs sysfs /sys && exec \"$@\"";
+    let script = "cd /sys/fs/cgroup; cat memory/memory.limit_in_bytes memory.max 2>/dev/null";
+    let program = Program::new("unshare")
+        .args(["--mount", "sh", "-c", covered, "sh"])
+        .args([env!("CARGO_BIN_EXE_tf"), "--memory", "32m"])
+        .args([busybox(), "sh", "-c", script]);
+    run(program).printed("33554432\n");
 }
 
 #[test]

@@ -15,14 +15,16 @@ mod limits;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{IntoRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::sys;
 use crate::protocol::container::Limits;
 
 /// Above the cgroups of all instances, in every hierarchy.
@@ -102,9 +104,45 @@ impl Entrance {
 }
 
 impl Hierarchies {
-    /// Finds them among our mounts.
+    /// Finds them among our mounts. Where there are none, as under `ip netns exec`, which covers /sys with one of its own, they
+    /// are mounted for this process alone, and where nobody sees them.
     pub(super) fn find() -> io::Result<Self> {
-        Ok(Self::among(&fs::read_to_string("/proc/self/mountinfo")?))
+        static ANEW: OnceLock<Hierarchies> = OnceLock::new();
+
+        let found = Self::among(&fs::read_to_string("/proc/self/mountinfo")?);
+        if !found.0.is_empty() {
+            return Ok(found);
+        }
+        let ours = fs::read_to_string("/proc/self/cgroup")?;
+        // Once for all: each mount takes a descriptor, for as long as this process lives.
+        Ok(ANEW.get_or_init(|| Self::anew(&ours)).clone())
+    }
+
+    /// Mounts those that this process is in, according to its `/proc/self/cgroup`.
+    fn anew(ours: &str) -> Self {
+        let mut mounted = Vec::new();
+        for line in ours.lines() {
+            // number, controllers, path
+            let Some(controllers) = line.split(':').nth(1) else {
+                continue;
+            };
+            let (kind, options): (_, Vec<&str>) = match controllers {
+                "" => ("cgroup2", Vec::new()),
+                // Without controllers, there is nothing to limit with.
+                name if name.starts_with("name=") => continue,
+                _ => ("cgroup", controllers.split(',').collect()),
+            };
+            match sys::new_mount(kind, &options) {
+                Ok(mount) => mounted.extend(Hierarchy::new(
+                    format!("/proc/self/fd/{}", mount.into_raw_fd()).into(),
+                    kind,
+                    options.into_iter(),
+                )),
+                // What it has is missed when a limit is set.
+                Err(error) => tracing::debug!("cannot mount {kind} {controllers}: {error}"),
+            }
+        }
+        Self::with_roles(mounted)
     }
 
     fn among(mountinfo: &str) -> Self {
@@ -118,31 +156,28 @@ impl Hierarchies {
             let (Some(point), Some(kind)) = (left.split(' ').nth(4), right.next()) else {
                 continue;
             };
-            let mut options = right.nth(1).unwrap_or("").split(',');
-            let role = match kind {
-                "cgroup" if options.any(|option| PER_CONTAINER.contains(&option)) => {
-                    Role::Container
-                }
-                "cgroup" => Role::Engine,
-                "cgroup2" => Role::Whole,
-                _ => continue,
+            let options = right.nth(1).unwrap_or("").split(',');
+            let Some(hierarchy) = Hierarchy::new(point.into(), kind, options) else {
+                continue;
             };
-            let mount = PathBuf::from(point);
-            if !found.iter().any(|hierarchy| hierarchy.mount == mount) {
-                found.push(Hierarchy { mount, role });
+            if !found.iter().any(|other| other.mount == hierarchy.mount) {
+                found.push(hierarchy);
             }
         }
-        if found
-            .iter()
-            .any(|hierarchy| hierarchy.role == Role::Container)
-        {
-            for hierarchy in &mut found {
+        Self::with_roles(found)
+    }
+
+    /// Version 2 has no controllers where version 1 has them.
+    fn with_roles(mut hierarchies: Vec<Hierarchy>) -> Self {
+        let first = |hierarchy: &Hierarchy| hierarchy.role == Role::Container;
+        if hierarchies.iter().any(first) {
+            for hierarchy in &mut hierarchies {
                 if hierarchy.role == Role::Whole {
                     hierarchy.role = Role::Unused;
                 }
             }
         }
-        Self(found)
+        Self(hierarchies)
     }
 
     /// The directories of a cgroup in the hierarchies of a role.
@@ -253,6 +288,21 @@ impl Hierarchies {
 }
 
 impl Hierarchy {
+    /// One that is mounted somewhere, if this kind of file system is one.
+    fn new<'a>(
+        mount: PathBuf,
+        kind: &str,
+        mut options: impl Iterator<Item = &'a str>,
+    ) -> Option<Self> {
+        let role = match kind {
+            "cgroup" if options.any(|option| PER_CONTAINER.contains(&option)) => Role::Container,
+            "cgroup" => Role::Engine,
+            "cgroup2" => Role::Whole,
+            _ => return None,
+        };
+        Some(Self { mount, role })
+    }
+
     /// Makes the cgroup of an engine, and moves the caller there where its containers share it.
     fn settle(&self, instance: &str) -> io::Result<()> {
         let mut directory = self.mount.clone();

@@ -100,6 +100,42 @@ fn open_tree(path: &Path, flags: libc::c_uint) -> io::Result<OwnedFd> {
     })
 }
 
+/// A detached mount of a file system of this kind, with options that have no value.
+pub(super) fn new_mount(kind: &str, options: &[&str]) -> io::Result<OwnedFd> {
+    let kind = CString::new(kind)?;
+    // SAFETY: the kind is a live C string.
+    let context = descriptor(unsafe {
+        libc::syscall(libc::SYS_fsopen, kind.as_ptr(), libc::FSOPEN_CLOEXEC)
+    })?;
+    let configure = |command: libc::c_uint, key: *const libc::c_char| {
+        let none = std::ptr::null::<libc::c_char>();
+        // SAFETY: the key is null or a live C string, and these commands take no value.
+        check(unsafe {
+            libc::syscall(
+                libc::SYS_fsconfig,
+                context.as_raw_fd(),
+                command,
+                key,
+                none,
+                0,
+            )
+        })
+    };
+    for option in options {
+        configure(libc::FSCONFIG_SET_FLAG, CString::new(*option)?.as_ptr())?;
+    }
+    configure(libc::FSCONFIG_CMD_CREATE, std::ptr::null())?;
+    // SAFETY: the arguments are integers.
+    descriptor(unsafe {
+        libc::syscall(
+            libc::SYS_fsmount,
+            context.as_raw_fd(),
+            libc::FSMOUNT_CLOEXEC,
+            MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC,
+        )
+    })
+}
+
 /// `struct mount_attr` of `mount_setattr(2)`.
 #[repr(C)]
 struct MountAttributes {

@@ -43,7 +43,7 @@ impl Setting {
             format!("{first} or {second}")
         };
         Err(io::Error::other(format!(
-            "the machine has no cgroups with {names}"
+            "the machine has no cgroups with {names}: that controller is missing, or cgroups are not mounted"
         )))
     }
 }
