@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use clap::Command;
+use clap::{Arg, Command};
 use clap_mangen::Man;
 use clap_mangen::roff::{Inline, Roff, bold, italic, roman};
 
@@ -114,16 +114,21 @@ fn verbs_section(roff: &mut Roff, command: &Command, name: &str) {
         }
         let mut header = vec![bold(format!("{} {}", shown(name), verb.get_name()))];
         for operand in verb.get_positionals() {
-            let value = operand.get_value_names().and_then(|names| names.first());
-            let value = value.map_or(operand.get_id().as_str(), |value| value.as_str());
-            let dots = if operand.get_action().takes_values()
-                && matches!(operand.get_action(), clap::ArgAction::Append)
-            {
+            let dots = if matches!(operand.get_action(), clap::ArgAction::Append) {
                 "..."
             } else {
                 ""
             };
-            header.extend([roman(" "), italic(value), roman(dots)]);
+            let (open, close) = if operand.is_required_set() {
+                (" ", "")
+            } else {
+                (" [", "]")
+            };
+            header.extend([
+                roman(open),
+                italic(value_of(operand)),
+                roman(format!("{dots}{close}")),
+            ]);
         }
         roff.text(header);
         let about = verb.get_long_about().or_else(|| verb.get_about());
@@ -133,18 +138,38 @@ fn verbs_section(roff: &mut Roff, command: &Command, name: &str) {
             }
             roff.text([roman(paragraph)]);
         }
-        let own = verb
-            .get_arguments()
-            .filter(|arg| !arg.is_positional() && !arg.is_global_set() && !arg.is_hide_set())
-            .filter(|arg| !matches!(arg.get_long(), Some("help" | "version")));
-        for option in own {
+        for argument in verb.get_arguments() {
+            let told = argument.is_global_set() || argument.is_hide_set();
+            if told || matches!(argument.get_long(), Some("help" | "version")) {
+                continue;
+            }
             roff.control("RS", []);
             roff.control("TP", []);
-            roff.text([bold(format!("--{}", option.get_long().unwrap_or_default()))]);
-            roff.text([roman(text_of(option.get_help()))]);
+            roff.text(match argument.get_long() {
+                None => vec![italic(value_of(argument))],
+                Some(long) if argument.get_action().takes_values() => {
+                    vec![
+                        bold(format!("--{long}")),
+                        roman(" "),
+                        italic(value_of(argument)),
+                    ]
+                }
+                Some(long) => vec![bold(format!("--{long}"))],
+            });
+            let default = argument.get_default_values().first();
+            let default = default.filter(|_| argument.get_action().takes_values());
+            let default = default.map(|value| format!("; {} if not given", value.display()));
+            let help = text_of(argument.get_help());
+            roff.text([roman(help + &default.unwrap_or_default())]);
             roff.control("RE", []);
         }
     }
+}
+
+/// What stands for the value of an argument.
+fn value_of(argument: &Arg) -> &str {
+    let names = argument.get_value_names().and_then(|names| names.first());
+    names.map_or(argument.get_id().as_str(), |name| name.as_str())
 }
 
 /// The words that a page's command is called by.
