@@ -497,4 +497,11 @@ fn a_node_needs_an_invitation_of_its_own() {
     let users = office.invite("ann@example");
     node(&["--join", &users]).code(1).says(&["tf account join"]);
     node(&["--join", "x"]).code(2).says(&["not an invitation"]);
+
+    // Where it is looked for is said, and a name is made up for a machine that has none.
+    let invited = office.administer(&["invite", "--node", "--address", "127.0.0.1:1"]);
+    let invitation = invited.code(0).says(&["for node-"]).stdout;
+    let nowhere = node(&["--join", &invitation]).code(1);
+    nowhere.says(&["127.0.0.1:1 cannot be reached"]);
+    office.administer(&["invite"]).code(2).says(&["NAME"]);
 }

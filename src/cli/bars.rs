@@ -29,6 +29,8 @@ const TICK: Duration = Duration::from_millis(250);
 pub(crate) struct Bars {
     printer: Printer,
     started: Instant,
+    /// Whether what it came to is said however short it took.
+    summary: bool,
     layers: Mutex<Layers>,
 }
 
@@ -37,8 +39,17 @@ impl Bars {
     pub(crate) fn new(printer: &Printer) -> Self {
         Self {
             started: Instant::now(),
+            summary: false,
             layers: Mutex::new(Layers::new(printer.bars().clone())),
             printer: printer.clone(),
+        }
+    }
+
+    /// The same, for whoever asks for nothing but the upload: says at the end what it came to, in any case.
+    pub(crate) fn with_summary(printer: &Printer) -> Self {
+        Self {
+            summary: true,
+            ..Self::new(printer)
         }
     }
 
@@ -57,7 +68,7 @@ impl Progress for Bars {
         if let Step::Uploaded { sent, saved } = step {
             self.clear();
             let text = uploaded(sent, saved);
-            if self.started.elapsed() >= WORTH_SHOWING {
+            if self.summary || self.started.elapsed() >= WORTH_SHOWING {
                 self.printer.note(text);
             } else {
                 self.printer.info(text);
@@ -71,7 +82,11 @@ impl Progress for Bars {
 /// What is said when all layers are there.
 fn uploaded(sent: u64, saved: u64) -> String {
     match (sent, saved) {
-        (0, _) => "all layers were at the location already".to_owned(),
+        (0, 0) => "all layers were at the location already".to_owned(),
+        (0, saved) => format!(
+            "sent nothing, all {} were at the location already",
+            BinaryBytes(saved)
+        ),
         (sent, 0) => format!("sent {}", BinaryBytes(sent)),
         (sent, saved) => format!(
             "sent {}, {} were at the location already",
@@ -385,7 +400,11 @@ mod tests {
 
     #[test]
     fn the_last_line_says_what_was_sent_and_what_was_there() {
-        assert_eq!(uploaded(0, 5), "all layers were at the location already");
+        assert_eq!(uploaded(0, 0), "all layers were at the location already");
+        assert_eq!(
+            uploaded(0, 1 << 20),
+            "sent nothing, all 1.00 MiB were at the location already"
+        );
         assert_eq!(uploaded(2 << 20, 0), "sent 2.00 MiB");
         assert_eq!(
             uploaded(2 << 20, 1 << 30),

@@ -56,8 +56,8 @@ pub enum CloseReason {
 #[non_exhaustive]
 pub enum ConnectError {
     /// The peer cannot be reached.
-    #[error("cannot reach the location")]
-    Dial(#[source] io::Error),
+    #[error(transparent)]
+    Dial(io::Error),
     /// The connection ended in the middle of the handshake: the peer does not know this key, or has another key than expected.
     #[error(
         "the location ended the connection without a word: it does not know this key, or it is not the location that this key was made for"

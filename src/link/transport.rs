@@ -61,7 +61,14 @@ impl TcpDial {
 impl Dial for TcpDial {
     fn dial(&self) -> BoxFuture<'_, io::Result<Box<dyn Transport>>> {
         Box::pin(async {
-            let stream = tcp::connect(&self.address).await?;
+            let address = &self.address;
+            let connected = tcp::connect(address).await;
+            let stream = connected.map_err(|error| {
+                io::Error::new(
+                    error.kind(),
+                    format!("{address} cannot be reached: {error}"),
+                )
+            })?;
             stream.set_nodelay(true)?;
             Ok(Box::new(stream) as Box<dyn Transport>)
         })

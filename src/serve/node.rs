@@ -323,12 +323,7 @@ async fn redial<T>(
             }
             Err(error) => {
                 turned_away = None;
-                match error {
-                    ConnectError::Dial(error) => {
-                        tracing::warn!("cannot reach the location {name} at {address}: {error}");
-                    }
-                    error => tracing::warn!("cannot connect to the location {name}: {error}"),
-                }
+                tracing::warn!("cannot connect to the location {name}: {error}");
             }
         }
         sleep(pause).await;

@@ -87,9 +87,9 @@ pub(crate) struct Serve {
 /// public key of the location.
 #[derive(Debug, Args)]
 pub(crate) struct Invite {
-    /// Whom it is for: an e-mail address, a name, the name of a machine
-    #[arg(value_name = "NAME", value_hint = ValueHint::Other)]
-    pub(crate) name: String,
+    /// Whom it is for: an e-mail address, a name, the name of a machine; for a machine, one is made up if it is not given
+    #[arg(value_name = "NAME", required_unless_present = "node", value_hint = ValueHint::Other)]
+    pub(crate) name: Option<String>,
 
     /// For a machine that is to be a node
     #[arg(long)]

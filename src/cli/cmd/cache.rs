@@ -27,7 +27,7 @@ pub(super) async fn run(context: &Context, verb: CacheVerb) -> Result<Ending, Fa
 async fn add(context: &Context, name: &str) -> Result<Ending, Failure> {
     with_location(context, Purpose::Manage, async |location| {
         let image = location.resolve(name).await?;
-        let bars = Bars::new(&context.printer);
+        let bars = Bars::with_summary(&context.printer);
         let kept = location.cache_image(&image, &bars).await;
         bars.clear();
         kept?;

@@ -26,6 +26,7 @@ use crate::cli::exit::Ending;
 use crate::cli::failure::Failure;
 use crate::cli::output::Printer;
 use crate::embedded::Purpose;
+use crate::protocol::messages::NodeInfo;
 use crate::sdk::Location;
 
 /// How long a location may take to free what a session had. Ending the process ends what runs in it in any case.
@@ -97,9 +98,43 @@ fn print_result(printer: &Printer, text: &str) -> Result<Ending, Failure> {
         .map_err(|error| Failure::operation(format!("cannot write to standard output: {error}")))
 }
 
+/// A node, for lists in JSON: the mean start is a number of seconds, and null before the first start.
+fn node_value(node: &NodeInfo) -> serde_json::Value {
+    let mut value = serde_json::to_value(node).expect("it has text keys only");
+    let mean_start = (!node.mean_start.is_zero()).then_some(node.mean_start.as_secs_f64());
+    value["mean_start"] = mean_start.into();
+    value
+}
+
 /// The value as JSON, for people to read and for programs to parse.
 fn json(value: &impl serde::Serialize) -> String {
     let mut text = serde_json::to_string_pretty(value).expect("the value has text keys only");
     text.push('\n');
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::NodeId;
+    use crate::protocol::image::Platform;
+
+    #[test]
+    fn the_mean_start_is_a_number_or_nothing() {
+        let mut node = NodeInfo {
+            id: NodeId::random(),
+            hostname: "here".to_owned(),
+            platform: Platform::host(),
+            cpus: 1,
+            load: 0.0,
+            memory: 0,
+            memory_free: 0,
+            disk_free: 0,
+            containers: 0,
+            mean_start: Duration::ZERO,
+        };
+        assert!(node_value(&node)["mean_start"].is_null());
+        node.mean_start = Duration::from_millis(12);
+        assert_eq!(node_value(&node)["mean_start"], 0.012);
+    }
 }

@@ -2,7 +2,7 @@
 
 use indicatif::BinaryBytes;
 
-use super::{json, print_result, with_location};
+use super::{json, node_value, print_result, with_location};
 use crate::cli::Context;
 use crate::cli::args::Resources;
 use crate::cli::exit::Ending;
@@ -16,7 +16,7 @@ pub(super) async fn run(context: &Context, options: &Resources) -> Result<Ending
         let nodes = location.ranked_nodes().await?;
         let nodes: Vec<NodeInfo> = nodes.iter().map(|node| node.info().clone()).collect();
         let text = if options.json {
-            json(&nodes)
+            json(&nodes.iter().map(node_value).collect::<Vec<_>>())
         } else {
             rows(&nodes)
         };

@@ -58,7 +58,7 @@ const NODE: &[Entry] = &[
     ("containers", "Number of containers that run on it."),
     (
         "mean_start",
-        "Mean time that its last containers took to start: `secs` and `nanos`, which add up. 0 before the first.",
+        "Mean time that its last containers took to start, in seconds; null before the first.",
     ),
 ];
 

@@ -7,12 +7,13 @@ use serde::Serialize;
 use crate::cli::Context;
 use crate::cli::address;
 use crate::cli::args::Invite;
-use crate::cli::cmd::{json, print_result};
+use crate::cli::cmd::{json, node_value, print_result};
 use crate::cli::duration;
 use crate::cli::exit::Ending;
 use crate::cli::failure::Failure;
 use crate::cli::table::{ago, table};
 use crate::config::Config;
+use crate::ids::NodeId;
 use crate::protocol::messages::{AccountInfo, NodeInfo, SessionInfo, ShownOut};
 use crate::serve::Administrator;
 
@@ -53,8 +54,12 @@ pub(super) async fn invite(
             profile.address = address;
         }
         let address = profile.address.clone();
+        let name = match &options.name {
+            Some(name) => name.clone(),
+            None => format!("node-{}", &NodeId::random().as_str()[..6]),
+        };
         let invitation = administrator
-            .invite(&options.name, options.node, expires, profile)
+            .invite(&name, options.node, expires, profile)
             .await?;
         let verb = if options.node {
             "tf node serve --join"
@@ -62,7 +67,7 @@ pub(super) async fn invite(
             "tf account join"
         };
         context.printer.note(format_args!(
-            "for `{verb}`, once, within {}; it leads to {address}",
+            "for {name} and `{verb}`, once, within {}; it leads to {address}",
             options.expires
         ));
         print_result(&context.printer, &format!("{invitation}\n"))
@@ -101,8 +106,11 @@ struct Node {
     /// In seconds since the epoch.
     joined: Option<u64>,
     connected: bool,
+    /// Its host, if it is connected.
+    #[serde(skip)]
+    hostname: Option<String>,
     /// What it is, if it is connected.
-    info: Option<NodeInfo>,
+    info: Option<serde_json::Value>,
 }
 
 pub(super) async fn nodes(
@@ -122,7 +130,7 @@ pub(super) async fn nodes(
                     node.name
                         .unwrap_or_else(|| "(of the location itself)".to_owned()),
                     node.id,
-                    node.info.map(|info| info.hostname).unwrap_or_default(),
+                    node.hostname.unwrap_or_default(),
                     if node.connected { "yes" } else { "no" }.to_owned(),
                     node.joined.map(|time| ago(now, time)).unwrap_or_default(),
                 ]
@@ -151,7 +159,8 @@ fn merge(accounts: Vec<AccountInfo>, mut connected: Vec<NodeInfo>) -> Vec<Node> 
             key: Some(account.key),
             joined: Some(account.joined),
             connected: info.is_some(),
-            info,
+            info: info.as_ref().map(node_value),
+            hostname: info.map(|info| info.hostname),
         });
     }
     nodes.extend(connected.into_iter().map(|info| Node {
@@ -160,7 +169,8 @@ fn merge(accounts: Vec<AccountInfo>, mut connected: Vec<NodeInfo>) -> Vec<Node> 
         key: None,
         joined: None,
         connected: true,
-        info: Some(info),
+        info: Some(node_value(&info)),
+        hostname: Some(info.hostname),
     }));
     nodes
 }

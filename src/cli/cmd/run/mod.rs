@@ -289,8 +289,10 @@ fn say_end(context: &Context, options: &Run, exit: &Exit) {
                     .hint("give it more with --memory"),
             );
         }
-        Exit::NotFound(_) | Exit::NotExecutable(_) | Exit::Lost(_) => {
-            context.printer.error(describe(exit));
+        Exit::NotFound(_) | Exit::NotExecutable(_) => context.printer.error(describe(exit)),
+        Exit::Lost(why) => {
+            let text = format_args!("the container is lost: {why}");
+            context.printer.error(text);
         }
     }
 }
