@@ -125,6 +125,10 @@ impl NodeServer {
             (Some(account), _) => (account, None),
             (None, None) => return Err(Error::NotJoined(directory)),
         };
+        if token.is_some() {
+            // The next start, without an invitation, is for the location that this one was told to join.
+            keyring.select(&account.name)?;
+        }
         if let Some(address) = address {
             account.address = address;
         }
@@ -210,7 +214,7 @@ impl NodeServer {
     }
 }
 
-/// The account that the node has already: at the location of the invitation, or else the one it joined first.
+/// The account that the node has already: at the location of the invitation, or else at the one it was told to join last.
 fn known(keyring: &Keyring, invitation: Option<&Invitation>) -> Result<Option<Account>, Error> {
     let Some(invitation) = invitation else {
         let name = keyring.default_name()?;

@@ -5,13 +5,15 @@ use std::process::{ChildStdout, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use tfnz::ids::Digest;
 
 use super::office::{Machines, Office, PATIENCE, able, parsed, serve_node};
 use crate::common::docker::daemon;
 use crate::common::images::{Compression, layer, saved};
-use crate::common::server::Logged;
-use crate::common::{Program, eventually, tfcache};
+use crate::common::server::{Logged, location};
+use crate::common::{Program, eventually, tf, tfcache};
+use crate::system::fixture::can_run;
 
 /// How long the link stays cut: longer than it takes to notice.
 const CUT: Duration = Duration::from_secs(14);
@@ -153,6 +155,35 @@ fn a_download_outlives_a_cut_of_the_link() {
         .collect();
     assert_eq!(received.len(), expected.len());
     assert_eq!(Digest::of(&received), Digest::of(&expected));
+}
+
+#[test]
+fn a_node_serves_the_location_that_it_joined_last() {
+    if !can_run() {
+        return;
+    }
+    let state = tempfile::tempdir().expect("a directory");
+    let serve = |arguments: &[&str]| {
+        let node = tf().args(["node", "serve"]).args(arguments);
+        Logged::start(node.env("TF_STATE", state.path()))
+    };
+    let mut locations = Vec::new();
+    for name in ["first", "second"] {
+        let home = tempfile::tempdir().expect("a directory");
+        let arguments = ["--no-node", "--listen", "127.0.0.1:0", "--name", name];
+        let (server, _) = location(home.path(), &arguments);
+        let invite = tf().args(["location", "invite", "--node"]);
+        let invited = invite.env("TF_STATE", home.path()).run().code(0);
+        let mut node = serve(&["--join", invited.stdout.trim()]);
+        node.says(&format!("a node of {name}"));
+        node.running().signal(Signal::SIGTERM);
+        node.running().ended();
+        locations.push((home, server));
+    }
+    let mut node = serve(&[]);
+    node.says("a node of second");
+    node.running().signal(Signal::SIGTERM);
+    node.running().ended();
 }
 
 fn rest(mut output: ChildStdout, mut received: Vec<u8>) -> Vec<u8> {
