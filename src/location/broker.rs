@@ -10,6 +10,7 @@
 //!     └────── Event ───────┴──── end: everything it owned is destroyed on the nodes
 //! ```
 
+mod room;
 mod session;
 
 use std::collections::{BTreeSet, HashMap};
@@ -22,6 +23,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use self::room::{LOAD_WINDOW, room};
 pub(crate) use self::session::Session;
 use super::images::Images;
 use super::layers::Held;
@@ -302,15 +304,25 @@ impl Broker {
 
     /// All nodes that are connected, the one with most room first.
     pub(crate) fn ranked_nodes(&self) -> Vec<NodeInfo> {
-        let mut nodes: Vec<NodeInfo> = self
-            .tables()
-            .nodes
-            .values()
-            .filter(|node| !node.is_away())
-            .map(|node| node.info.clone())
+        let tables = self.tables();
+        let mut recent: HashMap<&NodeId, u32> = HashMap::new();
+        let unseen = now().saturating_sub(LOAD_WINDOW.as_secs());
+        for placement in tables.containers.values() {
+            if placement.since > unseen {
+                *recent.entry(&placement.node).or_default() += 1;
+            }
+        }
+        let here = tables.nodes.values().filter(|node| !node.is_away());
+        let mut nodes: Vec<(f64, NodeInfo)> = here
+            .map(|node| {
+                let recent = recent.get(&node.info.id).copied().unwrap_or(0);
+                (room(&node.info, recent), node.info.clone())
+            })
             .collect();
-        nodes.sort_by(|a, b| room(b).total_cmp(&room(a)).then_with(|| a.id.cmp(&b.id)));
-        nodes
+        nodes.sort_by(|(a, first), (b, second)| {
+            b.total_cmp(a).then_with(|| first.id.cmp(&second.id))
+        });
+        nodes.into_iter().map(|(_, node)| node).collect()
     }
 
     /// Destroys containers whose session has ended. Returns when that is done, or a node fails to do it in time.
@@ -383,24 +395,6 @@ async fn destroy_surplus(node: Link, containers: Vec<ContainerId>) {
             let _ = call_node(&node, &Destroy { container }).await;
         })
         .await;
-}
-
-/// How much room a node has: the free share of its processors and of its memory together, from 0 to 2.
-fn room(node: &NodeInfo) -> f64 {
-    let share = |free: f64, all: f64| {
-        if all > 0.0 {
-            (free / all).clamp(0.0, 1.0)
-        } else {
-            0.0
-        }
-    };
-    let cpus = f64::from(node.cpus);
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "a ranking needs no single bytes"
-    )]
-    let memory = share(node.memory_free as f64, node.memory as f64);
-    share(cpus - f64::from(node.load), cpus) + memory
 }
 
 impl Tables {

@@ -75,6 +75,11 @@ async fn nobody_waits_for_a_node_whose_connection_is_lost() {
     let listener = TcpListener::bind(address).await.expect("the same port");
     let _cable = relay(listener, site.address);
     hears_of(&location, 1).await;
+    let nothing = within(location.stop("")).await;
+    assert!(
+        nothing.is_err(),
+        "an unset variable of a script stops nothing"
+    );
     let stopped = within(location.stop(container.id().as_str())).await;
     assert_eq!(stopped.expect("it runs on"), *container.id());
 

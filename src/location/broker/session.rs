@@ -236,8 +236,13 @@ impl Session {
     }
 
     /// Ends the user's container whose name begins with `prefix`, of whichever session. Its owner hears of it as of any
-    /// other end.
+    /// other end. Nothing is the beginning of every name, and is not taken for one: it is what a script has in a variable that
+    /// it did not set.
     pub(crate) async fn stop(&self, prefix: &str) -> Result<ContainerId, Fault> {
+        if prefix.is_empty() {
+            let text = "an empty id names no container: `tf ps` shows those there are";
+            return Err(Fault::new(FaultCode::Malformed, text));
+        }
         let (id, link) = {
             let tables = self.broker.tables();
             let mut matching = tables.containers.iter().filter(|(id, placement)| {
