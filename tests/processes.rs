@@ -222,6 +222,15 @@ fn an_invitation_works_once() {
     refused.says(&["does not accept the invitation", "hint: "]);
     assert_eq!(bob.files(), [""; 0]);
     ann.tf(&join).run().code(1).says(&["already"]);
+
+    // Another location that has the same name.
+    let other = Office::open();
+    let join = ["account", "join", &other.invite("ann@example")];
+    let taken = ann.tf(&join).run().code(1);
+    taken.says(&["already", "hint: ", "--location NAME"]);
+    let named = ["--location", "other", "account", "join", join[2]];
+    ann.tf(&named).run().code(0).says(&["joined other"]);
+    ann.tf(&["--location", "other", "ps"]).run().code(0);
 }
 
 #[test]

@@ -84,7 +84,7 @@ fn uploaded(sent: u64, saved: u64) -> String {
     match (sent, saved) {
         (0, 0) => "all layers were at the location already".to_owned(),
         (0, saved) => format!(
-            "sent nothing, all {} were at the location already",
+            "all layers were at the location already, {}",
             BinaryBytes(saved)
         ),
         (sent, 0) => format!("sent {}", BinaryBytes(sent)),
@@ -403,7 +403,7 @@ mod tests {
         assert_eq!(uploaded(0, 0), "all layers were at the location already");
         assert_eq!(
             uploaded(0, 1 << 20),
-            "sent nothing, all 1.00 MiB were at the location already"
+            "all layers were at the location already, 1.00 MiB"
         );
         assert_eq!(uploaded(2 << 20, 0), "sent 2.00 MiB");
         assert_eq!(

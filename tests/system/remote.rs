@@ -103,7 +103,7 @@ fn a_laptop_works_with_a_server_and_its_nodes() {
     assert!(parsed(&sessions.code(0)).is_empty());
 
     office.server.stop();
-    node.says("cannot reach the location");
+    node.says("cannot be reached");
     node.stop();
 }
 

@@ -21,7 +21,8 @@ pub(crate) enum AccountVerb {
     /// read from standard input, and with @FILE from a file: what is in a command line, everybody on the machine can see. The
     /// key of the new account is
     /// kept in ~/.20ft; the first location that is joined becomes the default one. With --location-ip, the location is
-    /// reached at another address than that of the invitation, now and later.
+    /// reached at another address than that of the invitation, now and later, and with --location it has another name here than
+    /// the one it gives itself.
     Join {
         /// The invitation, @FILE, or `-`; asked for if not given
         #[arg(value_name = "INVITATION", value_hint = ValueHint::Other)]

@@ -8,7 +8,7 @@ use crate::cli::exit::Ending;
 use crate::cli::failure::Failure;
 use crate::cli::invited;
 use crate::config::Config;
-use crate::keyring::{Account, Keyring};
+use crate::keyring::{Account, Keyring, KeyringError};
 use crate::sdk;
 
 pub(super) async fn run(context: &Context, verb: AccountVerb) -> Result<Ending, Failure> {
@@ -30,13 +30,17 @@ async fn join(
     keyring: &Keyring,
     given: Option<&str>,
 ) -> Result<Ending, Failure> {
-    let invitation = tokio::select! {
+    let mut invitation = tokio::select! {
         invitation = invited::read(&context.printer, given) => invitation?,
         signal = context.shutdown.requested() => return Ok(Ending::Interrupted(signal)),
     };
+    // Names are the choice of those who serve: two of them may have chosen the same.
+    if let Some(name) = &context.global.location {
+        invitation.name.clone_from(name);
+    }
     let address = connect::address(&context.global)?;
     let account = tokio::select! {
-        account = sdk::join(keyring, &invitation, address) => account?,
+        account = sdk::join(keyring, &invitation, address) => account.map_err(not_joined)?,
         signal = context.shutdown.requested() => return Ok(Ending::Interrupted(signal)),
     };
     let Account { name, address, .. } = account;
@@ -51,6 +55,17 @@ async fn join(
         .printer
         .note(format_args!("joined {name} at {address}{note}"));
     Ok(Ending::Done)
+}
+
+fn not_joined(error: sdk::Error) -> Failure {
+    let taken = matches!(error, sdk::Error::Account(KeyringError::Exists(..)));
+    let failure = Failure::from(error);
+    if taken {
+        failure
+            .hint("if that is another location, join this one under another name: --location NAME")
+    } else {
+        failure
+    }
 }
 
 fn backup(context: &Context, keyring: &Keyring, name: Option<&str>) -> Result<Ending, Failure> {
