@@ -135,7 +135,13 @@ async fn a_layer_of_no_image_is_refused() {
     let header = StreamHeader::Upload { layer, offset: 0 };
     let mut stream = link.open(&header).await.expect("a stream");
     // Whether it takes what is sent or not, it keeps nothing.
-    let _ = chunks::send(&b"layer"[..], &mut stream, |_| ()).await;
+    let _ = chunks::send(
+        &b"layer"[..],
+        &mut stream,
+        &chunks::Spare::default(),
+        |_| (),
+    )
+    .await;
     let answer: LayerResult = read_value(&mut stream).await.expect("an answer");
     assert_eq!(answer.expect_err("refused").code, FaultCode::NotFound);
     let layers = inside.state.path().join("location/layers");

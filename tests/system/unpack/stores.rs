@@ -125,7 +125,7 @@ async fn a_full_disk_leaves_nothing_at_the_location() {
     let upload = async |length| {
         let tar = noise(length);
         let mut wire = Vec::new();
-        chunks::send(tar.as_bytes(), &mut wire, |_| ())
+        chunks::send(tar.as_bytes(), &mut wire, &chunks::Spare::default(), |_| ())
             .await
             .expect("sent");
         let layer = Digest::of(tar.as_bytes());
@@ -194,7 +194,7 @@ async fn a_reader_that_fails_leaves_nothing() {
     let tar = Archive::new().file("a", &noise(1 << 20)).finish();
     let layer = Digest::of(&tar);
     let mut wire = Vec::new();
-    chunks::send(&tar[..], &mut wire, |_| ())
+    chunks::send(&tar[..], &mut wire, &chunks::Spare::default(), |_| ())
         .await
         .expect("sent");
     wire.truncate(wire.len() / 2);
