@@ -121,9 +121,14 @@ impl Machine {
     pub(crate) fn program(&self, program: impl AsRef<OsStr>) -> Program {
         let target = self.first.to_string();
         let enter = [
-            "--target", &target, "--mount", "--net", "--pid", "--ipc", "--cgroup", "--",
+            "nsenter", "--target", &target, "--mount", "--net", "--pid", "--ipc", "--cgroup", "--",
         ];
-        Program::new("nsenter").args(enter).args([program])
+        // `nsenter` ends by the signal that its child ended by, unless it ignores it, as what is started in the background of
+        // a script does.
+        Program::new("env")
+            .args(["--default-signal=INT"])
+            .args(enter)
+            .args([program])
     }
 
     /// `tf` on this machine.
