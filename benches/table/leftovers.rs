@@ -4,8 +4,16 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use crate::memory::children;
+
+/// How long the kernel may take to remove what nobody has any more.
+const SETTLING: Duration = Duration::from_secs(2);
+
+/// Pause between two looks.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// Things of one kind, by name.
 #[derive(Debug, Clone)]
@@ -26,7 +34,9 @@ impl Leftovers {
         let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
         let state = state.to_string_lossy();
         let mounts = mounts.lines().filter(|line| line.contains(&*state));
-        let cgroups = entries(Path::new("/sys/fs/cgroup")).flat_map(|controller| {
+        // Hierarchies of version 1 are mounted below, the only one of version 2 is mounted there.
+        let hierarchies = entries(Path::new("/sys/fs/cgroup")).chain(["/sys/fs/cgroup".into()]);
+        let cgroups = hierarchies.flat_map(|controller| {
             let mut below = Vec::new();
             directories(&controller.join("tf"), &mut below);
             below
@@ -51,8 +61,20 @@ impl Leftovers {
         ])
     }
 
-    /// What there is of each that was not there before.
-    pub(crate) fn since(&self, before: &Self) -> Vec<(&'static str, Vec<String>)> {
+    /// What is left of each that was not there before. The kernel removes a network namespace some moments after its last
+    /// process has ended; what it has not removed after a while is left.
+    pub(crate) fn remaining(&self, state: &Path) -> Vec<(&'static str, Vec<String>)> {
+        let deadline = Instant::now() + SETTLING;
+        loop {
+            let left = Self::now(state).since(self);
+            if Instant::now() >= deadline || left.iter().all(|(_, things)| things.is_empty()) {
+                return left;
+            }
+            sleep(PAUSE);
+        }
+    }
+
+    fn since(&self, before: &Self) -> Vec<(&'static str, Vec<String>)> {
         let pairs = self.0.iter().zip(&before.0);
         pairs
             .map(|(now, before)| {

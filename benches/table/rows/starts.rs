@@ -60,7 +60,7 @@ pub(super) fn measure(bench: &Bench) -> Result<Vec<Section>> {
     lines.push(Line::further("95 of 100 are within", late));
     let mut notes =
         vec!["what others have started meanwhile on this machine counts as left, too".to_owned()];
-    for (what, things) in Leftovers::now(home.path()).since(&before) {
+    for (what, things) in before.remaining(home.path()) {
         let count = Sample::new(Unit::Count, vec![amount(things.len() as u64)]);
         lines.push(Line::further(format!("{what} left"), count).bar(Bar::AtMost(0.0)));
         notes.extend(things.iter().map(|thing| format!("left: {thing}")));
