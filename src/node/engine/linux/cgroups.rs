@@ -68,6 +68,25 @@ struct Hierarchy {
     role: Role,
 }
 
+/// The mounts of the machine's first process, as far as they can be known.
+pub(super) fn machines_mounts() -> String {
+    fs::read_to_string("/proc/1/mountinfo").unwrap_or_default()
+}
+
+/// The flags of version 2 that are in force. Whoever mounts it sets them for all who have it, and so has to repeat them:
+/// without `nsdelegate`, a cgroup namespace holds less than the machine counts on.
+fn flags_of_version_2(mountinfo: &str) -> Vec<&str> {
+    let options = mountinfo
+        .lines()
+        .filter_map(|line| line.split_once(" - ")?.1.strip_prefix("cgroup2 "))
+        .find_map(|mount| mount.split(' ').nth(1));
+    options
+        .into_iter()
+        .flat_map(|options| options.split(','))
+        .filter(|option| !["rw", "ro"].contains(option) && !option.contains('='))
+        .collect()
+}
+
 /// What a hierarchy is there for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Role {
@@ -107,6 +126,11 @@ impl Hierarchies {
     /// Finds them among our mounts. Where there are none, as under `ip netns exec`, which covers /sys with one of its own, they
     /// are mounted for this process alone, and where nobody sees them.
     pub(super) fn find() -> io::Result<Self> {
+        Self::find_beside(&machines_mounts())
+    }
+
+    /// The same, with the mounts of the machine as [`machines_mounts`] has found them earlier.
+    pub(super) fn find_beside(machines: &str) -> io::Result<Self> {
         static ANEW: OnceLock<Hierarchies> = OnceLock::new();
 
         let found = Self::among(&fs::read_to_string("/proc/self/mountinfo")?);
@@ -115,11 +139,12 @@ impl Hierarchies {
         }
         let ours = fs::read_to_string("/proc/self/cgroup")?;
         // Once for all: each mount takes a descriptor, for as long as this process lives.
-        Ok(ANEW.get_or_init(|| Self::anew(&ours)).clone())
+        Ok(ANEW.get_or_init(|| Self::anew(&ours, machines)).clone())
     }
 
-    /// Mounts those that this process is in, according to its `/proc/self/cgroup`.
-    fn anew(ours: &str) -> Self {
+    /// Mounts those that this process is in, according to its `/proc/self/cgroup`, as they are mounted according to the
+    /// machine's `mountinfo`.
+    fn anew(ours: &str, machines: &str) -> Self {
         let mut mounted = Vec::new();
         for line in ours.lines() {
             // number, controllers, path
@@ -127,7 +152,7 @@ impl Hierarchies {
                 continue;
             };
             let (kind, options): (_, Vec<&str>) = match controllers {
-                "" => ("cgroup2", Vec::new()),
+                "" => ("cgroup2", flags_of_version_2(machines)),
                 // Without controllers, there is nothing to limit with.
                 name if name.starts_with("name=") => continue,
                 _ => ("cgroup", controllers.split(',').collect()),
@@ -421,6 +446,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn version_2_is_mounted_as_the_machine_has_it() {
+        let machines = "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate,memory_recursiveprot\n\
+                        31 23 0:27 / /sys/fs/pstore rw shared:10 - pstore pstore rw\n";
+        assert_eq!(
+            flags_of_version_2(machines),
+            ["nsdelegate", "memory_recursiveprot"]
+        );
+        assert_eq!(flags_of_version_2(""), [""; 0]);
+    }
+
+    #[test]
     fn hierarchies_are_found_among_the_mounts() {
         let found = Hierarchies::among(
             "21 1 0:20 / /sys rw - sysfs sysfs rw\n\
@@ -439,7 +475,9 @@ mod tests {
         assert_eq!(of(Role::Unused), [PathBuf::from("/none/unified/x")]);
         assert_eq!(found.directories("/x").count(), 4);
 
-        let found = Hierarchies::among("22 21 0:21 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n");
+        let mountinfo = "22 21 0:21 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n";
+        assert_eq!(flags_of_version_2(mountinfo), [""; 0]);
+        let found = Hierarchies::among(mountinfo);
         assert_eq!(found.of_role(Role::Whole, "x").count(), 1);
     }
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
-use super::super::cgroups::Hierarchies;
+use super::super::cgroups::{Hierarchies, machines_mounts};
 use super::super::control::{Problem, Setup, Step};
 use super::super::sys;
 
@@ -44,6 +44,8 @@ impl View {
             })
             .collect::<Result<_, _>>()?;
         let sys = sys::clone_mounts(Path::new("/sys")).step("find /sys")?;
+        // With the /proc that is mounted below, the first process is the shim.
+        let machines = machines_mounts();
 
         // Any directory will do to build it on, as it becomes the root.
         mount(
@@ -90,7 +92,7 @@ impl View {
         nix::unistd::pivot_root(".", ".").step("change the root directory")?;
         umount2(".", MntFlags::MNT_DETACH).step("leave the old root directory")?;
         std::env::set_current_dir("/").step("change to the root directory")?;
-        let cgroups = Hierarchies::find().step("read the mounts")?;
+        let cgroups = Hierarchies::find_beside(&machines).step("read the mounts")?;
         cgroups.settle(&setup.cgroup).step("make cgroups")?;
         Ok(Self { cgroups })
     }
