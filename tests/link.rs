@@ -1,10 +1,12 @@
 //! Links over memory and TCP: calls, streams, and what a link does about peers that misbehave.
 
 use std::io::ErrorKind;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tfnz::ids::ContainerId;
-use tfnz::link::{ByteStream, CallError, CloseReason, Inbound, Incoming, PendingCall};
+use tfnz::link::{ByteStream, CallError, CloseReason, Inbound, Incoming, PendingCall, memory};
 use tfnz::protocol::container::{ContainerSpec, Exit, PrebootFile};
 use tfnz::protocol::messages::{
     Call, ContainerEnded, Create, DescribeImage, Destroy, Fault, FaultCode, ListNodes, Wake,
@@ -12,6 +14,7 @@ use tfnz::protocol::messages::{
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
+use crate::far::Far;
 use crate::pair::{PATIENCE, Pair, tcp};
 
 async fn next_call(incoming: &mut Incoming) -> PendingCall {
@@ -360,6 +363,46 @@ async fn stalled_streams_leave_the_others_alone() {
         let written = timeout(PATIENCE, writer).await.expect("it is told");
         assert!(written.expect("no panic").is_err());
     }
+}
+
+/// Bytes that are taken for a reader which has kept up with 64 MiB, and then reads no more.
+async fn taken_for_a_stalled_reader(pair: &mut Pair) -> usize {
+    const KEPT_UP: usize = 64 << 20;
+    let (mut ours, mut theirs) = stream(pair).await;
+    let taken = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&taken);
+    let writer = tokio::spawn(async move {
+        while let Ok(length) = ours.write(&[7; 1 << 14]).await {
+            counter.fetch_add(length, Ordering::Relaxed);
+        }
+    });
+    let mut kept_up = (&mut theirs).take(KEPT_UP as u64);
+    let copied = tokio::io::copy(&mut kept_up, &mut tokio::io::sink()).await;
+    copied.expect("the link is up");
+    // The clock of the test goes on when nothing else does.
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    writer.abort();
+    taken.load(Ordering::Relaxed) - KEPT_UP
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stalled_reader_costs_what_the_line_has_use_for() {
+    let mut near = Pair::memory().await;
+    let taken = taken_for_a_stalled_reader(&mut near).await;
+    assert!(taken <= 2 << 20, "{taken} bytes");
+
+    let (dial, listener) = memory();
+    let far = Far {
+        inner: dial,
+        delay: Duration::from_millis(100),
+    };
+    let mut far = Pair::over(far, listener, Duration::from_mins(2)).await;
+    // Until both know how long the line is.
+    let (mut ours, mut theirs) = stream(&mut far).await;
+    ours.write_all(b"hello").await.expect("the link is up");
+    theirs.read_exact(&mut [0; 5]).await.expect("they arrive");
+    let taken = taken_for_a_stalled_reader(&mut far).await;
+    assert!((4 << 20..16 << 20).contains(&taken), "{taken} bytes");
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 mod cli;
 mod common;
 mod cut;
+mod far;
 mod fuzz;
 mod generated;
 mod handshake;

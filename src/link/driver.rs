@@ -139,6 +139,8 @@ async fn run(
     mut resumptions: Option<&mut mpsc::Receiver<Resumption>>,
 ) -> Outcome {
     let connection = shared.attach(connection);
+    // How long this line is decides how much is worth having on its way.
+    shared.with(|state, _| state.ping());
     let mut ticks = interval_at(Instant::now() + TICK, TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut silent = 0;

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::error::{CloseReason, Closed};
 use super::mailbox::{Arrival, Mailbox};
@@ -58,6 +59,8 @@ struct Due {
     untold: usize,
     ping: bool,
     pong: bool,
+    /// When the PING was said that has not been answered.
+    asked: Option<Instant>,
     /// CLOSE has been said, so nothing more is.
     closed: bool,
 }
@@ -254,7 +257,13 @@ impl State {
                     self.event(event, wake)?;
                 }
             }
-            Record::Ack(received) | Record::Pong(received) => self.acknowledged(received, wake)?,
+            Record::Ack(received) => self.acknowledged(received, wake)?,
+            Record::Pong(received) => {
+                if let Some(asked) = self.due.asked.take() {
+                    self.mux.set_round_trip(asked.elapsed());
+                }
+                self.acknowledged(received, wake)?;
+            }
             Record::Ping(received) => {
                 self.acknowledged(received, wake)?;
                 self.due.pong = true;
@@ -307,7 +316,7 @@ impl State {
         wake.all(&mut self.openers);
     }
 
-    /// Makes the next record a PING.
+    /// Makes the next record a PING, whose answer also tells how long a round trip takes.
     pub(super) fn ping(&mut self) {
         self.due.ping = true;
     }
@@ -338,6 +347,7 @@ impl State {
         let acknowledgement = if std::mem::take(&mut due.pong) {
             Some(Record::Pong(received))
         } else if std::mem::take(&mut due.ping) {
+            due.asked.get_or_insert_with(Instant::now);
             Some(Record::Ping(received))
         } else if due.untold >= ACKNOWLEDGE || waiting && due.told != received {
             // Beside other records, it costs next to nothing.

@@ -16,7 +16,7 @@ use crate::common::server::Logged;
 const TAKEN: usize = 64 << 20;
 
 /// Most memory that twenty connections which misbehave may cost at either end, in kilobytes.
-const GROWTH: u64 = 96 << 10;
+const GROWTH: u64 = 64 << 10;
 
 /// Resident memory of a program, in kilobytes.
 fn resident(program: &mut Logged) -> u64 {

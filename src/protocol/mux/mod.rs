@@ -3,7 +3,8 @@
 //! A plain state machine: the caller feeds it the records that arrive, takes away those to send, and acts on events. A window
 //! says how much the receiver is ready to hold for a stream; a reader that stalls fills its own window and nothing else. It
 //! starts small and grows each time that the sender reports to wait for it although the reader has read everything, so
-//! that a large window is only ever given where it is not filled. What one stream has needed, the next gets in one step.
+//! that a large window is only ever given where it is not filled. What one stream has needed, the next gets in one step. A
+//! reader may stall later all the same, when what it writes to is full; so no window is larger than the line has use for.
 //!
 //! ```text
 //! sending    Open ── finish ──▶ Finished          receiving   Open ── FIN ──▶ Ended
@@ -16,6 +17,7 @@
 mod stream;
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
 
@@ -27,8 +29,11 @@ use super::replay::{Parts, Replay};
 /// What a stream's sender may send before the receiver has granted anything, in bytes.
 pub const INITIAL_WINDOW: usize = 64 * 1024;
 
-/// Up to here a window grows, in bytes.
+/// Up to here a window grows on a long line, in bytes.
 const MAX_WINDOW: usize = 8 * 1024 * 1024;
+
+/// The same for each millisecond of a round trip, and on the shortest line: what 8 Gbit/s keep on their way.
+const MILLISECONDS_WINDOW: usize = 1024 * 1024;
 
 /// How many times larger a window gets when it was too small. On a long line each step takes a round trip in which little is
 /// sent, and from which congestion control may conclude that the line is slow.
@@ -104,6 +109,8 @@ pub struct Mux {
     accepted: usize,
     /// Sum of all windows beyond their initial size, in bytes.
     growth: usize,
+    /// Up to here a window grows on this line, in bytes.
+    max_window: usize,
     /// The largest window that a stream has had so far, in bytes: about what the line needs.
     widest: usize,
     /// DATA records received, over all connections.
@@ -128,10 +135,19 @@ impl Mux {
             opened: 0,
             accepted: 0,
             growth: 0,
+            max_window: MILLISECONDS_WINDOW,
             widest: INITIAL_WINDOW,
             received: 0,
             replay: Replay::default(),
         }
+    }
+
+    /// Says how long a round trip takes, which decides how much a window can be of use. A window that has grown stays as it is.
+    pub fn set_round_trip(&mut self, round_trip: Duration) {
+        let milliseconds = usize::try_from(round_trip.as_millis()).unwrap_or(usize::MAX);
+        self.max_window = (milliseconds.max(1))
+            .saturating_mul(MILLISECONDS_WINDOW)
+            .min(MAX_WINDOW);
     }
 
     /// How many DATA records have been received.
@@ -408,9 +424,9 @@ impl Mux {
         }
         if stream.starved && stream.unread == 0 {
             let left = (self.limit * INITIAL_WINDOW / 2).saturating_sub(self.growth);
-            let step = (stream.window * GROWTH).min(MAX_WINDOW);
-            let sizes = [step.max(self.widest), step];
-            let growths = sizes.map(|size| size - stream.window);
+            let step = stream.window * GROWTH;
+            let sizes = [step.max(self.widest), step].map(|size| size.min(self.max_window));
+            let growths = sizes.map(|size| size.saturating_sub(stream.window));
             if let Some(growth) = growths.into_iter().find(|growth| *growth <= left) {
                 self.growth += growth;
                 stream.window += growth;

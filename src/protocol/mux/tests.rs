@@ -7,11 +7,18 @@ const HELLO: &[u8] = b"hello";
 const LIMIT: usize = 1024;
 const MAX_GROWTH: usize = LIMIT * INITIAL_WINDOW / 2;
 
+/// Round trips for which the largest window, and the smallest, are of use.
+const LONG: Duration = Duration::from_millis(200);
+const SHORT: Duration = Duration::from_micros(50);
+
+/// Two sides with a long line between them.
 fn pair() -> (Mux, Mux) {
-    (
-        Mux::new(Side::Connecting, LIMIT),
-        Mux::new(Side::Accepting, LIMIT),
-    )
+    let [a, b] = [Side::Connecting, Side::Accepting].map(|side| {
+        let mut mux = Mux::new(side, LIMIT);
+        mux.set_round_trip(LONG);
+        mux
+    });
+    (a, b)
 }
 
 /// Moves all that `from` has to send; returns what `to` learns from it.
@@ -176,6 +183,32 @@ fn the_window_grows_where_the_reader_keeps_up() {
     assert_eq!(b.growth, MAX_WINDOW - INITIAL_WINDOW);
     b.abandon(quick);
     assert_eq!(b.growth, 0);
+}
+
+#[test]
+fn a_window_grows_no_larger_than_the_line_has_use_for() {
+    let (mut a, mut b) = pair();
+    let stream = open(&mut a, &mut b);
+    let grow = |a: &mut Mux, b: &mut Mux| {
+        for _ in 0..20 {
+            saturate(a, b, stream);
+            drain(b, stream);
+            flow(b, a);
+        }
+        b.streams[&stream].window
+    };
+    b.set_round_trip(SHORT);
+    assert_eq!(grow(&mut a, &mut b), MILLISECONDS_WINDOW);
+    b.set_round_trip(Duration::from_millis(3));
+    assert_eq!(grow(&mut a, &mut b), 3 * MILLISECONDS_WINDOW);
+    b.set_round_trip(Duration::MAX);
+    assert_eq!(grow(&mut a, &mut b), MAX_WINDOW);
+    b.set_round_trip(SHORT);
+    assert_eq!(grow(&mut a, &mut b), MAX_WINDOW, "what was granted stays");
+    let next = open(&mut a, &mut b);
+    saturate(&mut a, &mut b, next);
+    drain(&mut b, next);
+    assert!(b.streams[&next].window <= MILLISECONDS_WINDOW);
 }
 
 #[test]
