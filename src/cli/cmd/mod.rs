@@ -7,7 +7,7 @@ mod containers;
 mod describe;
 mod generate;
 mod last_image;
-mod location;
+pub(crate) mod location;
 mod locations;
 mod node;
 mod resources;

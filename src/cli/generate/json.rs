@@ -141,6 +141,10 @@ const LISTINGS: &[Listing] = &[
             ("id", "Id of the session."),
             ("user", "Id of the user whose it is."),
             (
+                "name",
+                "What the user's invitation was made out to; null if the account is gone.",
+            ),
+            (
                 "agent",
                 "Name and version of the client's program, as it says itself.",
             ),
@@ -183,6 +187,7 @@ mod tests {
     use serde::Serialize;
 
     use super::*;
+    use crate::cli::cmd::location::NamedSession;
     use crate::ids::Digest;
     use crate::protocol::image::Platform;
     use crate::protocol::limits::{LimitInfo, LimitsInfo};
@@ -244,13 +249,16 @@ mod tests {
         );
         assert_told(
             "tf location sessions --json",
-            &SessionInfo {
-                id: session(),
-                user: id().parse().expect("it is an id"),
-                agent: text(),
-                since: 0,
-                containers: 0,
-            },
+            &NamedSession::new(
+                SessionInfo {
+                    id: session(),
+                    user: id().parse().expect("it is an id"),
+                    agent: text(),
+                    since: 0,
+                    containers: 0,
+                },
+                &[],
+            ),
         );
         let limit = LimitInfo::default();
         assert_told(

@@ -175,29 +175,49 @@ fn merge(accounts: Vec<AccountInfo>, mut connected: Vec<NodeInfo>) -> Vec<Node> 
     nodes
 }
 
+/// A session in the list.
+#[derive(Debug, Serialize)]
+pub(crate) struct NamedSession {
+    /// What its user was invited by; none if the account is gone.
+    name: Option<String>,
+    #[serde(flatten)]
+    info: SessionInfo,
+}
+
+impl NamedSession {
+    /// A session of one of these users.
+    pub(crate) fn new(info: SessionInfo, users: &[AccountInfo]) -> Self {
+        let mut users = users.iter();
+        let user = users.find(|user| user.id == info.user.as_str());
+        Self {
+            name: user.map(|user| user.name.clone()),
+            info,
+        }
+    }
+}
+
 pub(super) async fn sessions(
     context: &Context,
     config: &Config,
     as_json: bool,
 ) -> Result<Ending, Failure> {
     with_administrator(context, config, async |administrator| {
-        let sessions = administrator.sessions().await?;
+        let users = administrator.accounts(false).await?;
+        let sessions = administrator.sessions().await?.into_iter();
+        let sessions: Vec<_> = sessions
+            .map(|info| NamedSession::new(info, &users))
+            .collect();
         let text = if as_json {
             json(&sessions)
         } else {
-            let users = administrator.accounts(false).await?;
             let now = SystemTime::now();
-            let row = |session: SessionInfo| {
-                let user = users
-                    .iter()
-                    .find(|user| user.id == session.user.as_str())
-                    .map_or_else(|| session.user.to_string(), |user| user.name.clone());
+            let row = |NamedSession { name, info }| {
                 [
-                    session.id.to_string(),
-                    user,
-                    session.agent,
-                    ago(now, session.since),
-                    session.containers.to_string(),
+                    info.id.to_string(),
+                    name.unwrap_or_else(|| info.user.to_string()),
+                    info.agent,
+                    ago(now, info.since),
+                    info.containers.to_string(),
                 ]
             };
             let rows = sessions.into_iter().map(row);

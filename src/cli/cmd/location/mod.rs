@@ -4,6 +4,8 @@ mod limits;
 mod manage;
 pub(super) mod serve;
 
+#[cfg(test)]
+pub(crate) use self::manage::NamedSession;
 use crate::cli::Context;
 use crate::cli::args::LocationVerb;
 use crate::cli::exit::Ending;
