@@ -22,6 +22,7 @@ use tokio::sync::oneshot;
 
 use super::netlink::Socket;
 use super::nft::{Batch, Filter};
+use super::rtnl;
 
 /// Settings of a network namespace that begins as a copy of what the machine's administrator has set: each is made what the
 /// rules of [`super::rules`] assume. Of the settings for `all` and for one interface, the kernel takes the greater or the
@@ -151,7 +152,7 @@ fn enter_new(rules: Batch) -> io::Result<Parts> {
             write_setting(&format!("ipv4/conf/{scope}/{name}"), value)?;
         }
     }
-    if Path::new("/proc/sys/net/ipv6").exists() {
+    if rtnl::has_ipv6() {
         for scope in ["default", "all"] {
             write_setting(&format!("ipv6/conf/{scope}/disable_ipv6"), "1")?;
         }

@@ -219,15 +219,16 @@ impl Node {
             rtnl::set_up(index),
             rtnl::route_to(address, index, self.gateway),
         ])?;
-        inside.request(vec![
+        let without_ipv6 = rtnl::without_ipv6_address(index);
+        let rest = [
             rtnl::set_up(LOOPBACK),
             rtnl::unpaced_loopback(),
-            rtnl::without_ipv6_address(index),
             // There are no neighbours: all that is not for the container itself goes to the gateway.
             rtnl::add_address(index, address, 32),
             rtnl::set_up(index),
             rtnl::default_route(self.gateway, index),
-        ])?;
+        ];
+        inside.request(without_ipv6.into_iter().chain(rest).collect())?;
         lock(&self.route).request(vec![rtnl::settle(index)])
     }
 

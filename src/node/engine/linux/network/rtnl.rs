@@ -3,6 +3,10 @@
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::sync::LazyLock;
+
+use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
 use super::netlink::{Attributes, Message, Socket, attribute, attributes, number, text};
 use crate::tcp::UNPACED;
@@ -85,12 +89,31 @@ pub(super) fn set_up(index: u32) -> Message {
     )
 }
 
-/// Keeps the kernel from giving an interface an IPv6 address by itself.
-pub(super) fn without_ipv6_address(index: u32) -> Message {
+/// Keeps the kernel from giving an interface an IPv6 address by itself. Where the kernel has no IPv6 there is nothing to say.
+pub(super) fn without_ipv6_address(index: u32) -> Option<Message> {
+    if !has_ipv6() {
+        return None;
+    }
     let inet6 = Attributes::new().with(INET6_ADDR_GEN_MODE, [ADDR_GEN_NONE]);
     let families = Attributes::new().with_nested(address_family(libc::AF_INET6), inet6);
     let all = Attributes::new().with_nested(libc::IFLA_AF_SPEC, families);
-    Message::new(libc::RTM_SETLINK, 0, &link_header(index, 0), all)
+    let header = link_header(index, 0);
+    Some(Message::new(libc::RTM_SETLINK, 0, &header, all))
+}
+
+/// Whether the kernel has IPv6. Asking makes it load the module if there is one, so that no container can do that later, when
+/// its interface is there and would get an address.
+pub(super) fn has_ipv6() -> bool {
+    static ANSWER: LazyLock<bool> = LazyLock::new(|| {
+        let made = socket(
+            AddressFamily::Inet6,
+            SockType::Datagram,
+            SockFlag::SOCK_CLOEXEC,
+            None,
+        );
+        !matches!(made, Err(Errno::EAFNOSUPPORT))
+    });
+    *ANSWER
 }
 
 fn address_family(family: libc::c_int) -> u16 {

@@ -158,11 +158,12 @@ impl Uplink {
         route.request(vec![rtnl::add_veth(&end(&self.name), &end(UPLINK), node)])?;
         let ready = rtnl::find(route, &self.name).and_then(|link| {
             let index = link.ok_or(io::ErrorKind::NotFound)?.index;
-            route.request(vec![
-                rtnl::without_ipv6_address(index),
+            let without_ipv6 = rtnl::without_ipv6_address(index);
+            let rest = [
                 rtnl::add_address(index, addresses.machine, PAIR),
                 rtnl::set_up(index),
-            ])
+            ];
+            route.request(without_ipv6.into_iter().chain(rest).collect())
         });
         if ready.is_err() {
             // It would go with the node's namespace, too, but a little later.
