@@ -14,8 +14,9 @@ use tfnz::protocol::messages::{
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
+use crate::common::PATIENCE;
 use crate::far::Far;
-use crate::pair::{PATIENCE, Pair, tcp};
+use crate::pair::{Pair, tcp};
 
 async fn next_call(incoming: &mut Incoming) -> PendingCall {
     match incoming.next().await {

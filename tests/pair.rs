@@ -13,9 +13,6 @@ use tfnz::protocol::handshake::Role;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-/// Longest wait for anything in a test.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
-
 /// An accepting side: whoever has the right key comes out of `sessions`.
 pub(crate) struct Location {
     pub(crate) key: PublicKey,

@@ -16,8 +16,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use crate::common::PATIENCE;
 use crate::cut::{Cut, Fate};
-use crate::pair::{Location, PATIENCE, Pair, options};
+use crate::pair::{Location, Pair, options};
 
 const LINGER: Duration = Duration::from_mins(2);
 

@@ -7,7 +7,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::pair::{PATIENCE, Pair};
+use crate::common::PATIENCE;
+use crate::pair::Pair;
 
 /// More than all windows and buffers on the way hold.
 const MUCH: usize = 40 << 20;

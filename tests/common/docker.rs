@@ -14,8 +14,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-/// How long the daemon may take to answer.
-const PATIENCE: Duration = Duration::from_secs(30);
+use super::PATIENCE;
 
 /// Pause between two attempts to reach it.
 const PAUSE: Duration = Duration::from_millis(20);

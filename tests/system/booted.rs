@@ -14,9 +14,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::common::docker::needs;
-use crate::common::{Done, Program, Running, eventually, installed};
+use crate::common::{Done, PATIENCE, Program, Running, eventually, installed};
 use crate::system::machine::{Machine, child_of};
-use crate::system::session::PATIENCE;
 
 const SYSTEMD: &str = "/usr/lib/systemd/systemd";
 

@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::thread;
 
 use super::fixture::busybox;
-use super::office::{Machines, Office, PATIENCE, User, able, serve_node};
+use super::office::{Machines, Office, User, able, serve_node};
 use crate::common::server::Logged;
-use crate::common::{Program, eventually};
+use crate::common::{PATIENCE, Program, eventually};
 
 /// A container that answers lines on its standard input and requests on its port, with `tf` in the foreground.
 struct Session<'a> {

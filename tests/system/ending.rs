@@ -7,10 +7,10 @@ use std::path::Path;
 
 use nix::sys::signal::{Signal, kill};
 
-use crate::common::{Program, eventually};
+use crate::common::{PATIENCE, Program, eventually};
 use crate::system::fixture::{Fixture, busybox};
 use crate::system::machine::{Machine, entered};
-use crate::system::session::{PATIENCE, Session};
+use crate::system::session::Session;
 
 /// A container's program that has children, of which one ignores what it can, and goes on for ever.
 const STUBBORN: &str = "trap '' TERM INT HUP; sleep 100000 & (trap '' TERM INT HUP; while :; do sleep 1; done) & \
@@ -329,14 +329,8 @@ fn a_second_signal_does_not_wait() {
     used.machine
         .shell(&format!("kill -STOP {}", stopped.join(" ")));
     kill(tf, Signal::SIGINT).expect("it runs");
-    let begun = std::time::Instant::now();
     // Signals that come while one is being delivered are one, so it is said again.
     eventually(PATIENCE, || kill(tf, Signal::SIGINT).is_err().then_some(()));
-    assert!(
-        begun.elapsed() < std::time::Duration::from_secs(5),
-        "{:?}",
-        begun.elapsed()
-    );
     session.end();
     // A start while the last process is about to go would leave the rest to the one after it.
     used.assert_no_process();

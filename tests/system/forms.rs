@@ -1,13 +1,12 @@
 //! Images in every form that they come in, run by the real binary.
 
 use std::process::Command;
-use std::time::Duration;
 
 use serde_json::json;
 use tempfile::TempDir;
 
 use crate::common::docker::{Daemon, daemon};
-use crate::common::{eventually, free_port, installed, tf};
+use crate::common::{PATIENCE, eventually, free_port, installed, tf};
 use crate::system::fixture::{Fixture, Saved, can_run};
 use crate::system::session::{run, tf_as_nobody};
 
@@ -72,7 +71,7 @@ fn an_image_of_a_registry_runs() {
     let mut registry = Command::new("docker-registry");
     let registry = registry.arg("serve").arg(&file);
     let mut registry = Killed(registry.spawn().expect("it starts"));
-    eventually(Duration::from_secs(30), || {
+    eventually(PATIENCE, || {
         assert!(
             registry.0.try_wait().expect("ours").is_none(),
             "the registry has ended"
@@ -117,17 +116,19 @@ fn the_last_image_is_what_was_built_loaded_or_tagged_last() {
     // All of them were created in 1970, as far as they say.
     let (first, second) = (speaker("first:1"), speaker("second:1"));
     let id = |name: &str| daemon.docker(&["inspect", "--format", "{{.Id}}", name]);
+    // The daemon remembers the second in which it was, and no less.
+    let second_of_now = || {
+        let now = std::time::UNIX_EPOCH.elapsed();
+        now.expect("after the epoch").as_secs()
+    };
     for (arguments, name) in [
         (&["load", "--input", first.path()][..], "first:1"),
         (&["load", "--input", second.path()], "second:1"),
         (&["tag", "first:1", "again:1"], "first:1"),
     ] {
-        // The daemon remembers the second in which it was, and no less.
-        eventually(Duration::from_secs(10), || {
-            let now = std::time::UNIX_EPOCH.elapsed().expect("after the epoch");
-            (now.subsec_millis() < 300).then_some(())
-        });
         daemon.docker(arguments);
+        let done = second_of_now();
+        eventually(PATIENCE, || (second_of_now() > done).then_some(()));
         assert_eq!(
             last().code(0).no_stderr().stdout,
             format!("{}\n", id(name)),

@@ -7,11 +7,9 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use tfnz::image::hello;
 
+use crate::common::PATIENCE;
 use crate::common::docker::{in_path, needs};
 use crate::common::images::read_whole;
-
-/// How long the server may take to answer, and to end.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Pause between two looks.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -100,7 +98,7 @@ async fn the_program_serves_its_page_as_first_process_and_ends_when_asked() {
         "{}",
         String::from_utf8_lossy(&output.stdout)
     );
-    assert!(asked.elapsed() < Duration::from_secs(5));
+    assert!(asked.elapsed() < PATIENCE);
 }
 
 async fn unpack(image: &tfnz::image::Image, root: &Path) {

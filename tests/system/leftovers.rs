@@ -3,8 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::common::eventually;
-use crate::system::session::PATIENCE;
+use crate::common::{PATIENCE, eventually};
 
 /// Waits until nothing is left of whoever used the state directory, but what it keeps for the next run. Panics with what
 /// there is when that takes too long.

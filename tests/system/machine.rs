@@ -11,9 +11,9 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 
 use nix::unistd::Pid;
 
-use crate::common::{Program, eventually, installed};
+use crate::common::{PATIENCE, Program, eventually, installed};
 use crate::system::fixture::can_run;
-use crate::system::session::{PATIENCE, Session};
+use crate::system::session::Session;
 
 /// Makes the machine, says so, waits for the end of the test process, and cleans up.
 ///

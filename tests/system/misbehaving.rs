@@ -55,7 +55,7 @@ fn connections_that_misbehave_leave_the_others_alone() {
     }
     let page = || {
         let get = || {
-            let words = ["-s", "--max-time", "20", "http://localhost:8080/page"];
+            let words = ["-s", "--max-time", "60", "http://localhost:8080/page"];
             Program::new("curl").args(words).run()
         };
         assert_eq!(machines.laptop.run(get).code(0).stdout, "a page\n");

@@ -7,7 +7,6 @@
 
 use std::path::Path;
 use std::process::Stdio;
-use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -16,9 +15,6 @@ use super::network::lab::Netns;
 use crate::common::docker::{in_path, needs};
 use crate::common::server::{Logged, location};
 use crate::common::{Done, Program, tf};
-
-/// How long the machine may take for something, with others at work on it.
-pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Three machines, as far as their networks are concerned.
 pub(crate) struct Machines {

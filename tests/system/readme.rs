@@ -11,9 +11,9 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::common::docker::Daemon;
-use crate::common::{Program, eventually, installed, tf};
+use crate::common::{PATIENCE, Program, eventually, installed, tf};
 use crate::system::machine::{Machine, entered};
-use crate::system::session::{PATIENCE, Session};
+use crate::system::session::Session;
 use crate::system::typist::Typist;
 
 const README: &str = include_str!("../../README.md");

@@ -18,14 +18,11 @@ use tfnz::image::{self, Options};
 
 use super::docker::make_certificates;
 use crate::common::docker::{in_path, needs};
-use crate::common::free_port;
 use crate::common::images::{
     Collected, Compression, Entries, amd64, config, layer, layers, layout, missing, platform,
     read_whole,
 };
-
-/// How long the registry may take to listen.
-const PATIENCE: Duration = Duration::from_secs(20);
+use crate::common::{PATIENCE, free_port};
 
 /// Pause between two attempts to reach it.
 const PAUSE: Duration = Duration::from_millis(20);

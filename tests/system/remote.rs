@@ -8,11 +8,11 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use tfnz::ids::Digest;
 
-use super::office::{Machines, Office, PATIENCE, able, parsed, serve_node};
+use super::office::{Machines, Office, able, parsed, serve_node};
 use crate::common::docker::daemon;
 use crate::common::images::{Compression, layer, saved};
 use crate::common::server::{Logged, location};
-use crate::common::{Program, eventually, tf, tfcache};
+use crate::common::{PATIENCE, Program, eventually, tf, tfcache};
 use crate::system::fixture::can_run;
 
 /// How long the link stays cut: longer than it takes to notice.

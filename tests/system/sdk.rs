@@ -13,11 +13,11 @@ use tfnz::sdk::{Error, Location};
 use tokio::io::AsyncReadExt as _;
 
 use crate::common::docker::{Daemon, needs};
-use crate::common::{eventually, free_port};
+use crate::common::{PATIENCE, eventually, free_port};
 use crate::system::fixture::{Fixture, Saved, can_run};
 use crate::system::leftovers;
 use crate::system::machine::{Machine, entered};
-use crate::system::session::{PATIENCE, Session, get, write_executable};
+use crate::system::session::{Session, get, write_executable};
 
 /// A place of one's own for all that a program keeps.
 struct Home(TempDir);
@@ -82,10 +82,7 @@ async fn a_program_runs_containers_and_reaches_into_them() {
 
     let container = node.spawn(&image).start().await.expect("started");
     container.wait_until_ready().await.expect("ready");
-    container
-        .wait_tcp(80, Duration::from_secs(10))
-        .await
-        .expect("it listens");
+    container.wait_tcp(80, PATIENCE).await.expect("it listens");
     let port = free_port();
     let tunnel = container.attach_tunnel(80, Some(port)).await.expect("free");
     assert_eq!(tunnel.local_addr().port(), port);

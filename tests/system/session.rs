@@ -15,11 +15,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 
-use crate::common::{Program, eventually};
+use crate::common::{PATIENCE, Program, eventually};
 use crate::system::leftovers;
-
-/// How long something may take that is expected to happen, on a machine that has much else to do.
-pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A program that runs, and all that it writes.
 pub(crate) struct Session {

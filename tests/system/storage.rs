@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -14,10 +13,7 @@ use tempfile::TempDir;
 use crate::common::docker::needs;
 use crate::common::inside::write_image;
 use crate::common::server::{Logged, location};
-use crate::common::{Done, Program, eventually, tf};
-
-/// How long the machine may take for something, with others at work on it.
-const PATIENCE: Duration = Duration::from_mins(1);
+use crate::common::{Done, PATIENCE, Program, eventually, tf};
 
 const MIB: usize = 1 << 20;
 
@@ -199,12 +195,10 @@ fn who_gives_up_without_a_connection_need_not_wait() {
     let images = tempfile::tempdir().expect("a directory");
     let image = archive(&images, 1, 120 * MIB);
     let mut client = office.kill_in_the_middle_of(&["cache", &image]);
-    let asked = Instant::now();
     client.running().signal(Signal::SIGINT);
+    // Waiting for the location would take longer.
     let ended = eventually(PATIENCE, || {
         client.running().child().try_wait().expect("a child")
     });
     assert_eq!(ended.signal(), Some(2), "{}", client.log());
-    // It tries to say goodbye for less than two seconds; the rest is for a machine that is busy.
-    assert!(asked.elapsed() < Duration::from_secs(8));
 }

@@ -2,10 +2,9 @@
 
 use serde_json::Value;
 
-use crate::common::{Program, eventually, installed};
+use crate::common::{PATIENCE, Program, eventually, installed};
 use crate::system::booted::Booted;
 use crate::system::fixture::Fixture;
-use crate::system::session::PATIENCE;
 
 /// A user, and a server that she and root can reach by ssh. What she has started stays when she leaves.
 const ANN: &str = r#"

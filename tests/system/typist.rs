@@ -9,8 +9,7 @@ use std::time::Instant;
 
 use nix::unistd::Pid;
 
-use crate::common::{Program, eventually};
-use crate::system::session::PATIENCE;
+use crate::common::{PATIENCE, Program, eventually};
 
 /// A program at a terminal of its own, and somebody who types.
 pub(crate) struct Typist {

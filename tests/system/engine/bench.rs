@@ -12,10 +12,8 @@ use tfnz::protocol::container::{Exit, Limits, Stdio};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::TcpStream;
 
+use crate::common::PATIENCE;
 use crate::system::fixture::Layer;
-
-/// Longest that anything here may take.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Output, to be read, and no input.
 pub(crate) const OUTPUT: Stdio = Stdio {

@@ -4,7 +4,8 @@ use tfnz::ids::ContainerId;
 use tfnz::node::engine::Engine;
 use tfnz::protocol::container::Exit;
 
-use super::bench::{Bench, PATIENCE, exec, program, read_until, shell};
+use super::bench::{Bench, exec, program, read_until, shell};
+use crate::common::PATIENCE;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fork_bomb_ends_at_its_limit() {

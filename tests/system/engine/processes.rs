@@ -6,7 +6,8 @@ use tfnz::node::engine::{Engine, EngineError, Program};
 use tfnz::protocol::container::Exit;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::bench::{Bench, OUTPUT, PATIENCE, both_ways, connected, exec, program, shell};
+use super::bench::{Bench, OUTPUT, both_ways, connected, exec, program, shell};
+use crate::common::PATIENCE;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_container_runs_a_program_and_leaves_with_its_status() {

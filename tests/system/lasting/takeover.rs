@@ -8,8 +8,8 @@ use tfnz::protocol::container::{Exit, WindowSize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::owner::Owner;
-use crate::common::wait_until;
-use crate::system::engine::bench::{PATIENCE, connected, exec, finish, read_until, shell};
+use crate::common::{PATIENCE, wait_until};
+use crate::system::engine::bench::{connected, exec, finish, read_until, shell};
 use crate::system::engine::traces::socket;
 
 #[tokio::test(flavor = "multi_thread")]

@@ -24,7 +24,7 @@ use nix::unistd::geteuid;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 
-use crate::common::wait_until;
+use crate::common::{PATIENCE, wait_until};
 
 /// The machine's address towards the outside.
 pub(crate) const MACHINE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
@@ -41,8 +41,6 @@ pub(crate) const METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
 
 /// How long to wait for what must not come. What must come takes well below a millisecond here.
 const SILENCE: Duration = Duration::from_millis(400);
-/// How long to wait for what must come.
-const DEADLINE: Duration = Duration::from_secs(10);
 
 /// A network namespace.
 #[derive(Debug)]
@@ -100,7 +98,7 @@ impl Netns {
 
     /// A TCP connection from inside.
     pub(crate) fn connect(&self, ip: Ipv4Addr, port: u16) -> io::Result<TcpStream> {
-        self.connect_within(DEADLINE, ip, port)
+        self.connect_within(PATIENCE, ip, port)
     }
 
     /// Whether a TCP connection from inside succeeds.
@@ -119,7 +117,7 @@ impl Netns {
 
     /// Whether something answers an ICMP echo request from inside.
     pub(crate) fn pings(&self, ip: Ipv4Addr) -> bool {
-        self.ping_within(DEADLINE, ip)
+        self.ping_within(PATIENCE, ip)
     }
 
     /// Whether nothing answers an ICMP echo request from inside.
@@ -156,7 +154,7 @@ pub(crate) fn reached(netns: &Netns, addresses: &[Ipv4Addr]) -> Vec<Ipv4Addr> {
 
 /// Whether a datagram arrives.
 pub(crate) fn receives(socket: &UdpSocket) -> bool {
-    receives_within(DEADLINE, socket)
+    receives_within(PATIENCE, socket)
 }
 
 /// Whether no datagram arrives.
@@ -171,7 +169,7 @@ fn receives_within(time: Duration, socket: &UdpSocket) -> bool {
 
 /// Whether bytes written to one end arrive at the other.
 pub(crate) fn passes(from: &TcpStream, to: &TcpStream) -> bool {
-    passes_within(DEADLINE, from, to)
+    passes_within(PATIENCE, from, to)
 }
 
 /// Whether bytes written to one end do not arrive at the other.

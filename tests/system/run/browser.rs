@@ -5,9 +5,9 @@ use std::io::Write as _;
 
 use serde_json::json;
 
-use crate::common::{Program, eventually, tf};
+use crate::common::{PATIENCE, Program, eventually, tf};
 use crate::system::fixture::{Fixture, Saved, can_run};
-use crate::system::session::{PATIENCE, Session, exchange, write_executable};
+use crate::system::session::{Session, exchange, write_executable};
 
 /// `tf` with a browser that appends what it is given to the file `opened` in its home.
 fn tf_with_browser() -> Program {

@@ -5,10 +5,10 @@ use std::net::{TcpListener, TcpStream};
 
 use nix::sys::signal::Signal;
 
-use crate::common::{eventually, free_port, installed, tf};
+use crate::common::{PATIENCE, eventually, free_port, installed, tf};
 use crate::system::fixture::{Fixture, busybox, can_run};
 use crate::system::machine::Machine;
-use crate::system::session::{PATIENCE, Session, connect, get, run};
+use crate::system::session::{Session, connect, get, run};
 use serde_json::json;
 
 /// An image that serves one page on port 80, and says that it has two more ports.

@@ -6,9 +6,9 @@ use std::net::Ipv4Addr;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::common::{eventually, tf};
+use crate::common::{PATIENCE, eventually, tf};
 use crate::system::fixture::{Fixture, busybox, can_run};
-use crate::system::session::{PATIENCE, Session, run};
+use crate::system::session::{Session, run};
 
 #[test]
 fn the_state_file_is_there_as_long_as_the_container() {

@@ -3,9 +3,9 @@
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::common::{eventually, free_port, tf};
+use crate::common::{PATIENCE, eventually, free_port, tf};
 use crate::system::fixture::{Fixture, busybox, can_run};
-use crate::system::session::{PATIENCE, Session, run};
+use crate::system::session::{Session, run};
 
 #[test]
 fn it_is_the_programs_own() {

@@ -3,9 +3,9 @@
 use std::io::Write as _;
 use std::process::Stdio;
 
-use crate::common::{eventually, tf};
+use crate::common::{PATIENCE, eventually, tf};
 use crate::system::fixture::{Fixture, busybox, can_run, noise};
-use crate::system::session::{PATIENCE, Session, run};
+use crate::system::session::{Session, run};
 
 /// Size of what is passed through, in bytes.
 const SIZE: usize = 1 << 20;

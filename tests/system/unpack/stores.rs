@@ -19,6 +19,7 @@ use tokio::io::{AsyncRead, AsyncWriteExt, ReadBuf, duplex};
 
 use super::archive::Archive;
 use super::{Fixture, is_root, names};
+use crate::common::PATIENCE;
 
 /// A small file system of its own.
 struct SmallDisk(PathBuf);
@@ -380,7 +381,7 @@ async fn a_layer_of_another_boot_that_may_have_holes_is_unpacked_again() {
 }
 
 async fn eventually(mut holds: impl FnMut() -> bool) {
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    let deadline = std::time::Instant::now() + PATIENCE;
     while !holds() {
         assert!(
             std::time::Instant::now() < deadline,
