@@ -82,6 +82,32 @@ async fn a_full_cache_forgets_what_was_used_least_recently() {
     again.expect("it starts");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_cache_cannot_hold_is_not_said_to_be_cached() {
+    let inside = Inside::open(Bounds {
+        max_cache: Some(7 << 19),
+        ..Bounds::default()
+    })
+    .await;
+    let ann = inside.member("ann").await;
+    let session = ann.connected().await;
+    let small = inside.image(&session, &[(1, MIB), (2, MIB)]).await;
+    let kept = session.cache_image(&small, &Silent).await;
+    kept.expect("there is room for it");
+    // It can be run all the same, and caching it is refused then, too.
+    let large = [(3, MIB), (4, MIB), (5, MIB), (6, MIB)];
+    let large = inside.image(&session, &large).await;
+    for _ in 0..2 {
+        let refused = session.cache_image(&large, &Silent).await;
+        let refused = refused.expect_err("there is no room for it").to_string();
+        assert!(refused.contains("3.50 MiB of all images"), "{refused}");
+        let sent = session.ensure_image_uploaded(&large, &Silent).await;
+        sent.expect("it is there");
+    }
+    session.disconnect().await;
+    until_kept(&ann.connected().await, &[small.description.id]).await;
+}
+
 /// Has two clients cache the same image at the same time, and returns how many bytes they have sent.
 async fn sent_by_both(inside: &Inside, members: [&Member; 2]) -> [usize; 2] {
     let ways = members.map(|member| Cut::new(member.dial(), []));

@@ -234,7 +234,7 @@ mod tests {
             let db = Db::open(&dir.path().join("db")).unwrap();
             let store = Store::open(dir.path().join("layers")).unwrap();
             Self {
-                images: Images::new(db.clone(), store, true),
+                images: Images::new(db.clone(), store, true, None),
                 db,
                 user: UserId::random(),
                 dir,

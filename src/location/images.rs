@@ -12,7 +12,7 @@ use tokio::sync::{RwLock, RwLockWriteGuard};
 use super::cache::{Pinned, Pins};
 use super::db::{Db, DbError, ImageRow};
 use super::layers::{Held, Store};
-use super::limits::Limits;
+use super::limits::{Bytes, Limits};
 use super::now;
 use crate::ids::{Digest, UserId};
 use crate::protocol::image::Description;
@@ -35,11 +35,14 @@ pub(crate) struct Images {
     /// Whoever removes images for room has it for writing, whoever asks for one for reading.
     asking: Arc<RwLock<()>>,
     shared: bool,
+    /// Bytes that all layers together may take, as far as they are not in use.
+    max_cache: Option<u64>,
 }
 
 impl Images {
-    /// `shared` says that users are not to profit from each other's layers.
-    pub(crate) fn new(db: Db, layers: Store, shared: bool) -> Self {
+    /// `shared` says that users are not to profit from each other's layers. Layers that nobody uses are to take at most
+    /// `max_cache` bytes.
+    pub(crate) fn new(db: Db, layers: Store, shared: bool, max_cache: Option<u64>) -> Self {
         Self {
             limits: Limits::new(db.clone(), layers.clone(), shared),
             pinned: Pinned::default(),
@@ -47,7 +50,13 @@ impl Images {
             db,
             layers,
             shared,
+            max_cache,
         }
+    }
+
+    /// Bytes that all layers together may take, as far as they are not in use.
+    pub(super) fn max_cache(&self) -> Option<u64> {
+        self.max_cache
     }
 
     /// What sessions are about to use.
@@ -98,6 +107,9 @@ impl Images {
         pins.pin(description.id);
         let mut missing = self.missing(user, &description).await?;
         self.check_room(user, &description, &missing).await?;
+        if keep {
+            self.check_kept(&description)?;
+        }
         // What interrupted uploads have left may have made room.
         let own = self.layers_of(user);
         for missing in missing.iter_mut().filter(|missing| missing.offset > 0) {
@@ -128,6 +140,22 @@ impl Images {
         } else {
             self.limits.check_stored(user, 0).await
         }
+    }
+
+    /// Refuses to keep an image of which more is here than is ever kept.
+    fn check_kept(&self, description: &Description) -> Result<(), Fault> {
+        let layers = layer_set(description);
+        let sizes = layers.iter().map(|layer| self.layers.size(layer));
+        let (size, most) = (sizes.flatten().sum(), self.max_cache.unwrap_or(u64::MAX));
+        if size <= most {
+            return Ok(());
+        }
+        let (size, most) = (Bytes(size), Bytes(most));
+        let text = format!(
+            "the image takes {size} and the location keeps {most} of all images: it can be run and not cached, unless the \
+             location's administrator allows for more (`tf location serve --max-cache`)"
+        );
+        Err(Fault::new(FaultCode::LimitReached, text))
     }
 
     /// Layers of an image that the user has still to upload, each once.

@@ -390,7 +390,7 @@ pub(crate) async fn turn_away(mut incoming: Incoming, why: Fault) {
 }
 
 /// A size for people to read.
-struct Bytes(u64);
+pub(super) struct Bytes(pub(super) u64);
 
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -97,7 +97,6 @@ pub struct Server {
     accounts: Accounts,
     broker: Broker,
     linger: Duration,
-    max_cache: Option<u64>,
 }
 
 /// Why a location cannot start.
@@ -164,8 +163,7 @@ impl Server {
             linger: bounds.max_linger,
             residents,
             accounts: Accounts::new(db.clone()),
-            broker: Broker::new(Images::new(db, layers, shared), ledger),
-            max_cache: bounds.max_cache,
+            broker: Broker::new(Images::new(db, layers, shared, bounds.max_cache), ledger),
         })
     }
 
@@ -212,7 +210,7 @@ impl Server {
             Err(error) => tracing::warn!("containers from before cannot be found: {error}"),
         }
         // What was found is held by now.
-        if let Some(most) = self.max_cache {
+        if let Some(most) = host.broker.images().max_cache() {
             connections.spawn(cache::keep(host.broker.clone(), most, shutdown.clone()));
         }
         let result = loop {

@@ -27,7 +27,7 @@ pub(super) async fn upload(
     keep: bool,
     progress: &dyn Progress,
 ) -> Result<Step, Error> {
-    let ensure = EnsureImage {
+    let ensure = |keep| EnsureImage {
         description: image.description.clone(),
         names: image.names.clone(),
         keep,
@@ -36,8 +36,12 @@ pub(super) async fn upload(
         let link = shared.link().await?;
         let upload = Upload::new(&link, progress);
         let sending = async {
-            let missing = link.call(&ensure).await?.missing;
+            let missing = link.call(&ensure(false)).await?.missing;
             upload.run(image, &missing).await?;
+            if keep {
+                // The location knows only now how much it takes, and whether that is more than it keeps.
+                link.call(&ensure(true)).await?;
+            }
             Ok(upload.summary(&image.description, &missing))
         };
         match sending.await {
