@@ -3,7 +3,7 @@
 //! A client says with its first byte what it wants: everything back that it sends, or as much as it says each time.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddrV4, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddrV4, TcpListener, TcpStream};
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -107,6 +107,16 @@ impl Source {
         stream.set_nodelay(true)?;
         stream.write_all(&[SOURCE])?;
         Ok(Self(stream))
+    }
+
+    /// The same connection once more.
+    pub(crate) fn try_clone(&self) -> Result<Self> {
+        Ok(Self(self.0.try_clone()?))
+    }
+
+    /// Ends it for all who have it.
+    pub(crate) fn end(&self) -> Result<()> {
+        Ok(self.0.shutdown(Shutdown::Both)?)
     }
 
     /// Reads so many bytes, and returns how long that took.

@@ -1,5 +1,7 @@
 //! What is measured.
 
+mod busy;
+mod line;
 mod lossy;
 mod memory;
 mod sessions;
@@ -33,7 +35,7 @@ impl Row {
 }
 
 /// All of them, in the order in which they are shown.
-pub(crate) const ALL: [Row; 10] = [
+pub(crate) const ALL: [Row; 11] = [
     Row {
         name: web::NAME,
         what: "from the command to a page on localhost",
@@ -58,6 +60,11 @@ pub(crate) const ALL: [Row; 10] = [
         name: lossy::NAME,
         what: "one connection through a tunnel, over a long line that loses packets",
         measure: lossy::measure,
+    },
+    Row {
+        name: busy::NAME,
+        what: "to and fro through a tunnel beside a download, over a long line",
+        measure: busy::measure,
     },
     Row {
         name: memory::NAME,
