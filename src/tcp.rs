@@ -17,6 +17,25 @@ pub(crate) const UNPACED: &str = "reno";
 /// fewer.
 const BACKLOG: u32 = 4096;
 
+/// What the kernel holds of what it cannot send yet, in bytes. Without a bound it is as much as a round trip carries, and whatever
+/// is written after it waits for another round trip.
+#[cfg(target_os = "linux")]
+const UNSENT: u32 = 128 * 1024;
+
+/// Has what is written to a connection with `peer` go out at once, and little of it wait in the kernel if that is elsewhere.
+///
+/// # Errors
+///
+/// Of the kernel; not when the peer has gone already.
+pub(crate) fn hurry(stream: &TcpStream, peer: SocketAddr) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    #[cfg(target_os = "linux")]
+    if !peer.ip().is_loopback() {
+        socket2::SockRef::from(stream).set_tcp_notsent_lowat(UNSENT)?;
+    }
+    Ok(())
+}
+
 /// Connects to the first of the addresses of a `host:port` that accepts.
 ///
 /// # Errors
@@ -137,6 +156,24 @@ mod tests {
         let (ours, theirs) = pair().await;
         assert_eq!(congestion_control(&ours), UNPACED);
         assert_eq!(congestion_control(&theirs), UNPACED);
+    }
+
+    #[tokio::test]
+    async fn little_waits_in_the_kernel_for_a_peer_elsewhere() {
+        let (ours, mut theirs) = pair().await;
+        let unsent = |stream: &TcpStream| {
+            let unsent = socket2::SockRef::from(stream).tcp_notsent_lowat();
+            unsent.expect("it has one")
+        };
+        let usual = unsent(&ours);
+        hurry(&ours, ([127, 0, 0, 1], 1).into()).expect("set");
+        assert_eq!(unsent(&ours), usual);
+        hurry(&ours, ([192, 0, 2, 1], 1).into()).expect("set");
+        assert_eq!(unsent(&ours), UNSENT);
+        // Whoever comes and goes is no trouble for the listener.
+        drop(ResetOnDrop::new(ours));
+        theirs.read(&mut [0]).await.expect_err("it was reset");
+        hurry(&theirs, ([192, 0, 2, 1], 1).into()).expect("set");
     }
 
     #[tokio::test]

@@ -192,8 +192,12 @@ impl Connection {
         self.written = 0;
         self.sealed = 0;
         let closing = shared.closing.is_cancelled();
-        while LARGE - self.sealed >= Cipher::sealed_length(MAX_RECORD) {
-            let record = shared.with(|state, wake| state.poll_record(closing, cx, wake));
+        let mut burst = usize::MAX;
+        while self.sealed < burst && LARGE - self.sealed >= Cipher::sealed_length(MAX_RECORD) {
+            let record = shared.with(|state, wake| {
+                burst = state.burst();
+                state.poll_record(closing, cx, wake)
+            });
             let Poll::Ready(record) = record else {
                 break;
             };

@@ -329,6 +329,11 @@ impl State {
         self.driver.take_if(|_| something)
     }
 
+    /// How much should be given to the connection at once, in bytes.
+    pub(super) fn burst(&self) -> usize {
+        self.mux.burst()
+    }
+
     /// Whether so little is to be sent that it is not worth a turn of the driver.
     pub(super) fn has_little_to_send(&mut self) -> bool {
         self.mux.replay().waiting() <= LITTLE

@@ -69,7 +69,7 @@ impl Dial for TcpDial {
                     format!("{address} cannot be reached: {error}"),
                 )
             })?;
-            stream.set_nodelay(true)?;
+            tcp::hurry(&stream, stream.peer_addr()?)?;
             Ok(Box::new(stream) as Box<dyn Transport>)
         })
     }
@@ -78,8 +78,8 @@ impl Dial for TcpDial {
 impl Listen for TcpListener {
     fn accept(&mut self) -> BoxFuture<'_, io::Result<Box<dyn Transport>>> {
         Box::pin(async {
-            let (stream, _) = TcpListener::accept(self).await?;
-            stream.set_nodelay(true)?;
+            let (stream, peer) = TcpListener::accept(self).await?;
+            tcp::hurry(&stream, peer)?;
             Ok(Box::new(stream) as Box<dyn Transport>)
         })
     }

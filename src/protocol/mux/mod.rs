@@ -45,6 +45,10 @@ pub const MAX_HELD: usize = 8 * 1024 * 1024;
 /// Not yet sent, in bytes: from here on, writing waits, so that what is urgent does not wait long behind what is bulky.
 const MAX_WAITING: usize = 256 * 1024;
 
+/// The same on a line whose round trip takes so long: it is also the slower one, and so the wait behind the same is longer.
+const FAR_WAITING: usize = 64 * 1024;
+const FAR: Duration = Duration::from_millis(4);
+
 /// From this length on, in bytes, what is written as [`Bytes`] is kept where it is.
 const SHARE: usize = 32 * 1024;
 
@@ -111,6 +115,8 @@ pub struct Mux {
     growth: usize,
     /// Up to here a window grows on this line, in bytes.
     max_window: usize,
+    /// From so much on that is not yet sent, in bytes, writing waits on this line.
+    max_waiting: usize,
     /// The largest window that a stream has had so far, in bytes: about what the line needs.
     widest: usize,
     /// DATA records received, over all connections.
@@ -136,14 +142,21 @@ impl Mux {
             accepted: 0,
             growth: 0,
             max_window: MILLISECONDS_WINDOW,
+            max_waiting: MAX_WAITING,
             widest: INITIAL_WINDOW,
             received: 0,
             replay: Replay::default(),
         }
     }
 
-    /// Says how long a round trip takes, which decides how much a window can be of use. A window that has grown stays as it is.
+    /// Says how long a round trip takes, which decides how much is of use in a window and in the queue of what is to be sent. A
+    /// window that has grown stays as it is.
     pub fn set_round_trip(&mut self, round_trip: Duration) {
+        self.max_waiting = if round_trip < FAR {
+            MAX_WAITING
+        } else {
+            FAR_WAITING
+        };
         let milliseconds = usize::try_from(round_trip.as_millis()).unwrap_or(usize::MAX);
         self.max_window = (milliseconds.max(1))
             .saturating_mul(MILLISECONDS_WINDOW)
@@ -161,10 +174,16 @@ impl Mux {
         &mut self.replay
     }
 
+    /// How much should be given to the connection at once, in bytes.
+    #[must_use]
+    pub fn burst(&self) -> usize {
+        self.max_waiting
+    }
+
     /// Whether a writer that got [`Write::NoRoom`] should try again.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        self.replay.waiting() < MAX_WAITING && self.replay.held() < MAX_HELD
+        self.replay.waiting() < self.max_waiting && self.replay.held() < MAX_HELD
     }
 
     /// Opens a stream, or returns nothing if there is no room for one at the moment.

@@ -265,6 +265,24 @@ fn writing_waits_while_nothing_is_acknowledged() {
 }
 
 #[test]
+fn little_waits_to_be_sent_on_a_long_line() {
+    for (round_trip, most) in [(SHORT, MAX_WAITING), (LONG, FAR_WAITING)] {
+        let (mut a, mut b) = pair();
+        a.set_round_trip(round_trip);
+        let streams: Vec<_> = (0..8).map(|_| open(&mut a, &mut b)).collect();
+        for stream in streams {
+            fill(&mut a, stream);
+        }
+        let waiting = a.replay().waiting();
+        assert!(
+            (most..most + INITIAL_WINDOW).contains(&waiting),
+            "{waiting}"
+        );
+        assert_eq!(a.burst(), most);
+    }
+}
+
+#[test]
 fn a_flood_of_streams_is_reset_and_harms_no_other() {
     let (mut a, mut b) = pair();
     let first = open(&mut a, &mut b);
