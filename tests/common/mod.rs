@@ -249,11 +249,13 @@ pub(crate) fn free_port() -> u16 {
 }
 
 /// What has the harness run this test alone. `module` is what `module_path!` says there.
-pub(crate) fn only(module: &str, test: &str) -> [String; 3] {
+pub(crate) fn only(module: &str, test: &str) -> [String; 5] {
     // The harness names it without the name of the crate.
     let (_crate, module) = module.split_once("::").expect("a module within a crate");
     let name = format!("{module}::{test}");
-    ["--exact".to_owned(), name, "--nocapture".to_owned()]
+    // Where it thinks that there is one thread, it begins the line on which the test says its first word.
+    let words = ["--exact", &name, "--nocapture", "--test-threads", "2"];
+    words.map(str::to_owned)
 }
 
 /// Whether a program is installed that a test needs. Without it the test is skipped, or fails where `CI` is set.
