@@ -3,14 +3,20 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader, BufWriter, Read as _, Write as _};
 use std::net::TcpStream;
+use std::os::fd::AsFd as _;
 use std::process::{ChildStdin, ChildStdout, Stdio};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::thread;
+
+use nix::poll::{PollFd, PollFlags, poll};
 
 use super::fixture::busybox;
 use super::office::{Machines, Office, User, able, serve_node};
 use crate::common::server::Logged;
 use crate::common::{PATIENCE, Program, eventually};
+
+/// How long an answer is waited for before the question is asked again, in milliseconds.
+const TRY: u16 = 1000;
 
 /// A container that answers lines on its standard input and requests on its port, with `tf` in the foreground.
 struct Session<'a> {
@@ -63,12 +69,46 @@ impl<'a> Session<'a> {
         let mut line = String::new();
         self.stdout.read_line(&mut line).expect("it writes");
         assert_eq!(line, format!("got {word}\n"), "{}", self.run.log());
+        self.serves();
+    }
+
+    /// Gets a page by way of the local port.
+    #[track_caller]
+    fn serves(&self) {
         let curl = ["-s", "--max-time", "60", "http://localhost:8000"];
         let page = self
             .machines
             .laptop
             .run(move || Program::new("curl").args(curl).run());
         assert_eq!(page.code(0).stdout, "page\n", "{}", self.run.log());
+    }
+
+    /// Talks to the container again and again until it answers: where a node was killed, what was on its way is lost, and until
+    /// `tf` hears of that, all that it is given is on its way.
+    #[track_caller]
+    fn works_again(&mut self, word: &str) {
+        let mut tries = 0;
+        let answer = eventually(PATIENCE, || {
+            tries += 1;
+            writeln!(self.stdin, "{word} {tries}").expect("it reads");
+            let mut output = [PollFd::new(
+                self.stdout.get_ref().as_fd(),
+                PollFlags::POLLIN,
+            )];
+            let readable = poll(&mut output, TRY).expect("it is open");
+            let mut line = String::new();
+            (readable > 0).then(|| self.stdout.read_line(&mut line).expect("it writes"))?;
+            Some(line)
+        });
+        // Those before it were lost, or are answered before the last one.
+        let last = format!("got {word} {tries}\n");
+        let mut line = answer;
+        while line != last {
+            assert!(line.starts_with(&format!("got {word} ")), "{line:?}");
+            line.clear();
+            self.stdout.read_line(&mut line).expect("it writes");
+        }
+        self.serves();
     }
 
     /// A connection to the container that stays open.
@@ -253,7 +293,7 @@ fn a_location_and_a_node_of_its_own_are_killed_one_after_the_other() {
     let mut node = serve_node(&machines, node_state.path(), &[]);
     node.says("took back containers from before: 1");
     has_ended(open);
-    session.works("third");
+    session.works_again("third");
     session.finish();
     node.stop();
 }
