@@ -58,13 +58,17 @@ impl Pinned {
         self.images.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn remove(&self, user: &UserId, image: Digest) {
+    /// Removes a pin of each of the images, of all at the same moment: whoever looks for what can go sees either all of what a
+    /// session has used, or nothing of it.
+    fn remove(&self, user: &UserId, pinned: impl IntoIterator<Item = Digest>) {
         let mut images = self.images();
-        let key = (user.clone(), image);
-        if let Some(count) = images.get_mut(&key) {
-            *count -= 1;
-            if *count == 0 {
-                images.remove(&key);
+        for image in pinned {
+            let key = (user.clone(), image);
+            if let Some(count) = images.get_mut(&key) {
+                *count -= 1;
+                if *count == 0 {
+                    images.remove(&key);
+                }
             }
         }
     }
@@ -86,7 +90,7 @@ impl Pins {
         if images.len() > MAX_PINS
             && let Some(oldest) = images.pop_front()
         {
-            self.pinned.remove(&self.user, oldest);
+            self.pinned.remove(&self.user, [oldest]);
         }
     }
 
@@ -95,7 +99,7 @@ impl Pins {
         let mut images = self.lock();
         if let Some(at) = images.iter().position(|pinned| *pinned == image) {
             images.remove(at);
-            self.pinned.remove(&self.user, image);
+            self.pinned.remove(&self.user, [image]);
         }
     }
 
@@ -106,9 +110,8 @@ impl Pins {
 
 impl Drop for Pins {
     fn drop(&mut self) {
-        for image in std::mem::take(&mut *self.lock()) {
-            self.pinned.remove(&self.user, image);
-        }
+        let images = std::mem::take(&mut *self.lock());
+        self.pinned.remove(&self.user, images);
         self.pinned.changed.notify_one();
     }
 }
@@ -155,6 +158,9 @@ impl Images {
             self.db().forget_layers(orphans.clone()).await?;
             freed.extend(orphans);
         }
+        // What is unpinned from now on waits for the next time: it is not to go merely because what should go before it was pinned
+        // a moment ago.
+        let pinned = self.pinned().images().clone();
         for (user, id) in self.db().least_recently_used().await? {
             if size <= most {
                 break;
@@ -171,7 +177,8 @@ impl Images {
                 self.db().touch_image(user, id, now()).await?;
                 continue;
             }
-            if self.pinned().images().contains_key(&(user.clone(), id)) {
+            let image = (user.clone(), id);
+            if pinned.contains_key(&image) || self.pinned().images().contains_key(&image) {
                 continue;
             }
             self.db().remove_image(user, id, unique.clone()).await?;
