@@ -7,7 +7,7 @@ use tfnz::ids::Digest;
 use tfnz::link::{chunks, read_value};
 use tfnz::location::Bounds;
 use tfnz::progress::Silent;
-use tfnz::protocol::messages::{FaultCode, LayerResult, StreamHeader};
+use tfnz::protocol::messages::{EnsureImage, FaultCode, LayerResult, StreamHeader};
 use tfnz::sdk::Location;
 use tokio::time::timeout;
 
@@ -106,6 +106,27 @@ async fn what_the_cache_cannot_hold_is_not_said_to_be_cached() {
     }
     session.disconnect().await;
     until_kept(&ann.connected().await, &[small.description.id]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_merely_names_layers_does_not_learn_how_large_they_are() {
+    let inside = Inside::open(Bounds {
+        max_cache: Some(MIB as u64),
+        ..Bounds::default()
+    })
+    .await;
+    let (ann, bob) = (inside.member("ann").await, inside.member("bob").await);
+    let session = ann.connected().await;
+    let image = inside.image(&session, &[(1, MIB), (2, MIB)]).await;
+    let sent = session.ensure_image_uploaded(&image, &Silent).await;
+    sent.expect("it is sent");
+    let ensure = EnsureImage {
+        description: image.description.clone(),
+        names: Vec::new(),
+        keep: true,
+    };
+    let answer = bob.link().await.call(&ensure).await;
+    assert_eq!(answer.expect("he may send them").missing.len(), 2);
 }
 
 /// Has two clients cache the same image at the same time, and returns how many bytes they have sent.

@@ -107,7 +107,8 @@ impl Images {
         pins.pin(description.id);
         let mut missing = self.missing(user, &description).await?;
         self.check_room(user, &description, &missing).await?;
-        if keep {
+        // Nobody learns how large a layer is that they have not sent.
+        if keep && missing.is_empty() {
             self.check_kept(&description)?;
         }
         // What interrupted uploads have left may have made room.
